@@ -1,0 +1,1 @@
+"""The import path that the user documents use."""

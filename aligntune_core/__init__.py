@@ -1,0 +1,56 @@
+"""The core of AlignTune, public to authors of plugins: the hooks, the values that cross the seam, and the errors."""
+
+from aligntune_core.environment import Device, Environment
+from aligntune_core.errors import (
+    AlignTuneError,
+    BackendUnavailableError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    NoBackendError,
+    PluginContractError,
+    PluginLoadError,
+    RewardError,
+    RunInterrupted,
+    StorageError,
+    UnknownAlgorithmError,
+    UnknownBackendError,
+    UnsupportedAlgorithmError,
+)
+from aligntune_core.hookspecs import hookimpl
+from aligntune_core.values import (
+    AlgorithmSupport,
+    Availability,
+    BackendTrainer,
+    RunEvents,
+    Support,
+    TrainRequest,
+    TrainResult,
+)
+
+__all__ = [
+    "AlgorithmSupport",
+    "AlignTuneError",
+    "Availability",
+    "BackendTrainer",
+    "BackendUnavailableError",
+    "ConfigError",
+    "DataError",
+    "Device",
+    "DivergedError",
+    "Environment",
+    "NoBackendError",
+    "PluginContractError",
+    "PluginLoadError",
+    "RewardError",
+    "RunEvents",
+    "RunInterrupted",
+    "StorageError",
+    "Support",
+    "TrainRequest",
+    "TrainResult",
+    "UnknownAlgorithmError",
+    "UnknownBackendError",
+    "UnsupportedAlgorithmError",
+    "hookimpl",
+]

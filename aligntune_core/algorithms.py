@@ -1,0 +1,132 @@
+"""The algorithms that core knows by name, and the one rule by which a name is looked up."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aligntune_core.errors import Problem, UnknownAlgorithmError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """A published way to train. `paper` is its source; `summary` one sentence."""
+
+    name: str
+    title: str
+    summary: str
+    paper: str
+    formula: str = ""
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    a.name: a
+    for a in (
+        Algorithm(
+            name="sft",
+            title="SFT",
+            summary="Supervised fine-tuning: maximise the likelihood of the answer tokens.",
+            paper="Ouyang et al. 2022, arXiv:2203.02155, section 3.5",
+            formula="L = -(1/N) Σ log p(y_t | x, y_<t), over the N trained tokens of the whole batch",
+        ),
+        Algorithm(
+            name="dpo",
+            title="DPO",
+            summary="Direct preference optimisation from pairs of a chosen and a rejected answer.",
+            paper="Rafailov et al. 2023, arXiv:2305.18290",
+        ),
+        Algorithm(
+            name="ppo",
+            title="PPO",
+            summary="Proximal policy optimisation with a learned critic.",
+            paper="Schulman et al. 2017, arXiv:1707.06347",
+        ),
+        Algorithm(
+            name="grpo",
+            title="GRPO",
+            summary="Group-relative policy optimisation: advantages from groups of answers, no critic.",
+            paper="Shao et al. 2024, arXiv:2402.03300",
+        ),
+        Algorithm(
+            name="gspo",
+            title="GSPO",
+            summary="Group sequence policy optimisation: the ratio is taken over the whole answer.",
+            paper="Zheng et al. 2025, arXiv:2507.18071",
+        ),
+        Algorithm(
+            name="dapo",
+            title="DAPO",
+            summary="Decoupled clipping and dynamic sampling with a token-level loss.",
+            paper="Yu et al. 2025, arXiv:2503.14476",
+        ),
+        Algorithm(
+            name="dr_grpo",
+            title="Dr. GRPO",
+            summary="GRPO without its length and standard-deviation biases.",
+            paper="Liu et al. 2025, arXiv:2503.20783",
+        ),
+        Algorithm(
+            name="reward",
+            title="Reward model",
+            summary="A model that scores answers, trained from preference pairs.",
+            paper="Bradley and Terry 1952; Ouyang et al. 2022, arXiv:2203.02155, section 3.5",
+        ),
+    )
+}
+
+LONGEST_NAME = 64
+LONGEST_LIST = 100
+
+
+def fold(name: object) -> str:
+    """What names are compared by: compatibility-normalised, lower case, without spaces, dots, `-` and `_`."""
+    if not isinstance(name, str):
+        return ""
+    text = unicodedata.normalize("NFKC", name[: LONGEST_NAME + 1]).casefold()
+    return re.sub(r"[\s._-]", "", text)
+
+
+def nearest(name: object, choices: Iterable[str]) -> str | None:
+    """The choice that is spelt most like `name`, or None; one that begins with it comes first."""
+    by_fold = {fold(choice): choice for choice in sorted(choices)}
+    folded = fold(name)
+    longer = [choice for choice in by_fold if len(folded) > 2 and choice.startswith(folded)]
+    found = sorted(longer, key=len)[:1] or difflib.get_close_matches(folded, by_fold, n=1, cutoff=0.6)
+    return by_fold[found[0]] if found else None
+
+
+def lookup(name: object, choices: Iterable[str]) -> str | None:
+    """The choice that `name` means, or None: `dr-grpo`, `Dr. GRPO` and `drgrpo` all mean `dr_grpo`."""
+    folded = fold(name)
+    return next((c for c in choices if fold(c) == folded), None) if folded else None
+
+
+def did_you_mean(name: object, choices: Iterable[str], kind: str) -> str:
+    """The remedy for a name that nobody has: the nearest choice, and all of them where they fit in a line."""
+    listed = sorted(choices)
+    guess = nearest(name, listed)
+    everything = f"{kind}: {', '.join(listed) or 'none'}"
+    if guess is None:
+        return everything
+    return f"did you mean '{guess}'?" + (f" {everything}" if len(everything) <= LONGEST_LIST else "")
+
+
+def canonical(name: object, extra: Iterable[str] = ()) -> str:
+    """The algorithm's one name.
+
+    Args:
+        name: any spelling, of any type.
+        extra: names that installed plugins bring.
+
+    Raises:
+        UnknownAlgorithmError: nothing is called so; the remedy has the nearest name and all choices.
+    """
+    choices = [*ALGORITHMS, *extra]
+    found = lookup(name, choices)
+    if found is None:
+        remedy = did_you_mean(name, choices, "the algorithms are")
+        raise UnknownAlgorithmError([Problem.of("algorithm", "no algorithm has this name", remedy, value=name)])
+    return found

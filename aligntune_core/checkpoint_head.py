@@ -1,0 +1,152 @@
+"""What a checkpoint is, read from its small files before any training library is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aligntune_core.data.source import HUB_NAME, looks_like_path
+from aligntune_core.errors import ConfigError
+
+_SUFFIXES = (
+    ("ForSequenceClassification", "classification"),
+    ("ForTokenClassification", "classification"),
+    ("ForMaskedLM", "classification"),
+    ("ForCausalLM", "causal_lm"),
+    ("LMHeadModel", "causal_lm"),
+    ("ForConditionalGeneration", "causal_lm"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointHead:
+    """A checkpoint's kind. `base` is the model under an adapter, None for a full model."""
+
+    model_type: str | None
+    quantised: bool = False
+    base: str | None = None
+
+
+def _fail(name: object, problem: str, remedy: str) -> ConfigError:
+    return ConfigError(problem, remedy, field="model_name", value=name)
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _fail(name, f"{path.name} cannot be read: {error}", "download or copy the model again") from error
+    if not isinstance(content, dict):
+        raise _fail(name, f"{path.name} holds no object", "download or copy the model again")
+    return content
+
+
+def _check_safetensors(path: Path, name: str) -> None:
+    """The header says how long the file must be; a download that broke off is shorter."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(length)) if 0 < length <= min(size, 100_000_000) else None
+            ends = [v["data_offsets"][1] for k, v in (header or {}).items() if k != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            header = None
+    expected = 8 + length + max(ends, default=0) if header is not None else None
+    if expected != size:
+        wanted = f"{expected:,} bytes are expected" if expected else "its header is broken"
+        raise _fail(name, f"{path.name} has {size:,} bytes, {wanted}", "download or copy the model again")
+
+
+def _check_weights(folder: Path, name: str) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        files = set(_read_json(index, name).get("weight_map", {}).values())
+        if outside := sorted(f for f in files if f != os.path.basename(f)):
+            raise _fail(name, f"its index names a file outside its folder: {outside[0]}", "do not use this model")
+        if missing := sorted(f for f in files if not (folder / f).exists()):
+            raise _fail(name, f"{missing[0]} is missing", "download or copy the model again")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        problem = "its weights are pickled, which can run code when loaded" if pickled else "it has no weights"
+        raise _fail(name, problem, "give a model in safetensors format")
+    for path in weights:
+        _check_safetensors(path, name)
+
+
+def _kind(config: Mapping[str, Any], name: str) -> str:
+    if not config.get("model_type"):
+        raise _fail(name, "config.json has no model_type", "give a transformers model")
+    if config["model_type"] == "encoder-decoder":
+        return "encoder_decoder"
+    if config.get("is_encoder_decoder"):
+        return "seq2seq"
+    architecture = str((config.get("architectures") or ["ForCausalLM"])[0])
+    return next((kind for suffix, kind in _SUFFIXES if architecture.endswith(suffix)), "classification")
+
+
+def _head(config: Mapping[str, Any], name: str, trust_remote_code: bool) -> CheckpointHead:
+    if config.get("auto_map") and not trust_remote_code:
+        remedy = "read the model's code first, then set trust_remote_code: true"
+        raise _fail(name, "it runs its own Python code, and trust_remote_code is off", remedy)
+    return CheckpointHead(_kind(config, name), bool(config.get("quantization_config")))
+
+
+def _local(folder: Path, name: str, trust_remote_code: bool) -> CheckpointHead:
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():
+        base = _read_json(adapter, name).get("base_model_name_or_path")
+        if not isinstance(base, str) or not base:
+            raise _fail(name, "adapter_config.json names no base model", "give an adapter that PEFT saved")
+        _check_weights(folder, name)
+        under = read_head(base, None, trust_remote_code=trust_remote_code)
+        return CheckpointHead(under.model_type, under.quantised, base)
+    if not (folder / "config.json").exists():
+        raise _fail(name, "this folder has no config.json", "give a transformers model folder")
+    head = _head(_read_json(folder / "config.json", name), name, trust_remote_code)
+    _check_weights(folder, name)
+    return head
+
+
+def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> CheckpointHead:
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+    except ImportError as error:
+        raise _fail(name, "this folder does not exist, and a hub name needs huggingface_hub", "give a folder") from error
+    try:
+        path = hf_hub_download(name, "config.json", revision=revision)
+    except EntryNotFoundError as error:
+        if "offline" not in str(error).lower() and "connect" not in str(error).lower():
+            raise _fail(name, "this hub repository has no config.json", "give a transformers model") from error
+        raise _unreachable(name) from error
+    except Exception as error:  # every failure of the hub ends in the same advice, with its own cause
+        raise _unreachable(name) from error
+    return _head(_read_json(Path(path), name), name, trust_remote_code)
+
+
+def _unreachable(name: str) -> ConfigError:
+    remedy = "check the spelling and the connection, or give a local folder"
+    return _fail(name, "it is no local folder, not in the cache, and the hub did not give it", remedy)
+
+
+def read_head(model_name: str, revision: str | None, *, trust_remote_code: bool) -> CheckpointHead:
+    """Look at a model's config and at the heads of its weights.
+
+    Raises:
+        ConfigError: no such folder or hub name, broken files, pickled weights, foreign code without consent.
+    """
+    folder = Path(model_name).expanduser()
+    if folder.is_dir():
+        return _local(folder, model_name, trust_remote_code)
+    if folder.exists():
+        raise _fail(model_name, "is a file", "give the folder that holds config.json")
+    if looks_like_path(model_name):
+        raise _fail(model_name, "this folder does not exist", "give an existing folder or a hub name")
+    if not HUB_NAME.match(model_name):
+        raise _fail(model_name, "is neither a folder nor a hub name", "a hub name is 'name' or 'owner/name'")
+    return _from_hub(model_name, revision, trust_remote_code)

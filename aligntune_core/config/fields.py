@@ -1,0 +1,78 @@
+"""The types that settings are made of. Each accepts what a flag or a file can say: "1e-4", "true", "a,b"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, StrictStr
+from pydantic_core import PydanticCustomError
+
+
+def problem(message: str) -> PydanticCustomError:
+    """An error whose text is shown as it stands."""
+    return PydanticCustomError("aligntune", message)  # type: ignore[arg-type]  # the text is never a template here
+
+
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise problem("must be a number, not true or false")
+    return value
+
+
+def _listed(value: object) -> object:
+    """A comma-separated string or a list; `none` and an empty string are the empty list."""
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",")]
+        return tuple(part for part in parts if part and part.lower() != "none")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _mapped(value: object) -> object:
+    """A mapping, or `ours=theirs,ours=theirs` as a flag says it."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if any(not sep or not left.strip() or not right.strip() for left, sep, right in pairs):
+            raise problem("must be a mapping, or ours=theirs,ours=theirs")
+        return {left.strip(): right.strip() for left, _, right in pairs}
+    return value
+
+
+def _options(value: object) -> object:
+    """A mapping, or a YAML or JSON mapping as text."""
+    if isinstance(value, str):
+        import yaml
+
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise problem("must be a mapping, such as '{name: value}'") from error
+    if not isinstance(value, Mapping):
+        raise problem("must be a mapping, such as '{name: value}'")
+    return dict(value)
+
+
+def _unset(value: object) -> object:
+    """-1 and the word none are how other tools say: not set."""
+    return None if value in (-1, "-1", "none", "None") and not isinstance(value, bool) else value
+
+
+def _one_line(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise problem("must not be empty")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_not_bool)]
+Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+PositiveInt = Annotated[Int, Field(ge=1, le=2**31 - 1)]
+Count = Annotated[Int, Field(ge=0, le=2**31 - 1)]
+PositiveFloat = Annotated[Float, Field(gt=0)]
+NonNegative = Annotated[Float, Field(ge=0)]
+Share = Annotated[Float, Field(gt=0, lt=1)]
+Seed = Annotated[Int, Field(ge=0, le=2**32 - 1)]
+Text = Annotated[StrictStr, AfterValidator(_one_line)]
+Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_listed)]
+Mapped = Annotated[dict[StrictStr, StrictStr], BeforeValidator(_mapped)]
+Options = Annotated[dict[StrictStr, Any], BeforeValidator(_options)]
+OptionalSteps = Annotated[PositiveInt | None, BeforeValidator(_unset)]

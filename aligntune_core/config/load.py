@@ -1,0 +1,179 @@
+"""From keywords, a file and defaults to one validated config: all bad fields at once, each with its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from aligntune_core.algorithms import nearest
+from aligntune_core.config.aliases import BY_ALIAS
+from aligntune_core.config.settings import TrainingConfig
+from aligntune_core.config.yaml_file import read_settings
+from aligntune_core.errors import ConfigError, Problem
+
+SELECTORS = ("algorithm", "backend")
+"""Keys of a file that choose the config class and the backend; they are no settings."""
+
+
+@dataclass(slots=True)
+class Layer:
+    """Settings from one place; `lines` and `name` say where, for the error text."""
+
+    settings: dict[str, Any]
+    name: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def origin(self, key: str) -> str:
+        if not self.name:
+            return ""
+        return f" ({self.name}:{self.lines[key]})" if key in self.lines else f" ({self.name})"
+
+
+def file_layer(config: str | Path | Mapping[str, Any] | None) -> Layer:
+    """The layer of a `config` argument: a path, a mapping or nothing.
+
+    Raises:
+        ConfigError: it is something else, or the file cannot be read.
+    """
+    if config is None:
+        return Layer({})
+    if isinstance(config, Mapping):
+        return Layer({str(key): value for key, value in config.items()})
+    if isinstance(config, str | Path):
+        path = Path(config)
+        settings, lines = read_settings(path)
+        return Layer(settings, path.name, lines)
+    remedy = "give a path or a mapping"
+    raise ConfigError(f"is a {type(config).__name__}", remedy, field="config")
+
+
+def _canonical(layer: Layer, known: set[str], problems: list[Problem]) -> dict[str, tuple[Any, str]]:
+    """Name → (value, origin) with aliases resolved; unknown names and disagreeing aliases become problems."""
+    found: dict[str, tuple[Any, str]] = {}
+    for key, value in layer.settings.items():
+        name = key if key in known else BY_ALIAS.get(key, "")
+        if name not in known:
+            guess = nearest(key, [*known, *BY_ALIAS])
+            remedy = f"did you mean '{guess}'?" if guess else "see 'aligntune train --help' for all settings"
+            problems.append(Problem.of(key[:60], f"no setting has this name{layer.origin(key)}", remedy))
+        elif name in found and found[name][0] != value:
+            problems.append(Problem.of(name, f"is also given as '{key}', with another value", "keep one", value=value))
+        else:
+            found[name] = (value, layer.origin(key))
+    return found
+
+
+_WORDS = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+}
+
+
+def _problems(error: ValidationError, cls: type[TrainingConfig], origins: Mapping[str, str]) -> list[Problem]:
+    """One problem a field: of a union's branches, the first that is not about the type alone."""
+    by_field: dict[str, Any] = {}
+    for detail in error.errors(include_url=False):
+        name = str(detail["loc"][0])
+        if name not in by_field or by_field[name]["type"] in ("literal_error", "none_required"):
+            by_field[name] = detail
+    found = []
+    for name, detail in by_field.items():
+        text = _WORDS.get(detail["type"], detail["msg"]).format(**detail.get("ctx", {}))
+        default = cls.model_fields[name].get_default()
+        remedy = f"the default is {default}" if default not in (None, (), {}) else "leave it out for the default"
+        found.append(Problem.of(name, text + origins.get(name, ""), remedy, value=detail["input"]))
+    return found
+
+
+def _at_odds(config: TrainingConfig) -> list[Problem]:
+    """Settings that are each fine, but not together. What would have no effect is refused, not ignored."""
+    given = config.model_fields_set
+    found = []
+
+    def clash(name: str, text: str, remedy: str) -> None:
+        found.append(Problem.of(name, text, remedy, value=getattr(config, name)))
+
+    if config.load_in_4bit and config.load_in_8bit:
+        clash("load_in_8bit", "cannot be combined with load_in_4bit", "keep one")
+    if config.use_peft is False and (config.load_in_4bit or config.load_in_8bit):
+        clash("use_peft", "a quantised model can only be trained with an adapter", "set use_peft: true or leave it out")
+    if config.max_steps is not None and "num_epochs" in given:
+        clash("num_epochs", "has no effect beside max_steps", "give one of the two")
+    if config.eval_dataset_name and config.eval_fraction:
+        clash("eval_fraction", "cannot be combined with eval_dataset_name", "keep one")
+    if config.resume and config.overwrite:
+        clash("overwrite", "cannot be combined with resume", "keep one")
+    for tracker in config.report_to:
+        if find_spec(tracker) is None:
+            clash("report_to", f"{tracker} is not installed", f"pip install {tracker}, or report_to: none")
+    return found
+
+
+def check_effects(config: TrainingConfig, *, has_eval: bool) -> None:
+    """Refuse settings that would have no effect, once it is known whether there is an adapter and evaluation rows.
+
+    Raises:
+        ConfigError: one line for each.
+    """
+    given, found = config.model_fields_set, []
+    if not config.use_peft:
+        for name in sorted(n for n in given if n.startswith("lora_")):
+            text = "has no effect without an adapter"
+            found.append(Problem.of(name, text, "set use_peft: true", value=getattr(config, name)))
+    if not has_eval:
+        for name in sorted(given & {"eval_steps", "eval_batch_size"}):
+            text = "has no effect without evaluation rows"
+            found.append(Problem.of(name, text, "set eval_fraction or eval_dataset_name", value=getattr(config, name)))
+    if found:
+        raise ConfigError(found)
+
+
+def build_config(cls: type[TrainingConfig], layers: list[Layer], *, honoured: frozenset[str] | None = None) -> TrainingConfig:
+    """Validate the layers, the later winning over the earlier, against one algorithm's class.
+
+    Args:
+        cls: the algorithm's config class.
+        layers: weakest first: file, then keywords.
+        honoured: the settings that the chosen backend honours; any other that is given is refused.
+
+    Raises:
+        ConfigError: every bad field, one line each.
+    """
+    known = set(cls.model_fields)
+    problems: list[Problem] = []
+    merged: dict[str, tuple[Any, str]] = {}
+    for layer in layers:
+        kept = {key: value for key, value in layer.settings.items() if key not in SELECTORS}
+        merged.update(_canonical(Layer(kept, layer.name, layer.lines), known, problems))
+    merged = {name: pair for name, pair in merged.items() if pair[0] is not None}
+    if honoured is not None:
+        for name in sorted(set(merged) - honoured):
+            problems.append(Problem.of(name, "the chosen backend has no such setting", "leave it out", value=merged[name][0]))
+    try:
+        config = cls.model_validate({name: value for name, (value, _) in merged.items()})
+    except ValidationError as error:
+        problems += _problems(error, cls, {name: origin for name, (_, origin) in merged.items()})
+        raise ConfigError(problems) from None
+    problems += _at_odds(config)
+    if problems:
+        raise ConfigError(problems)
+    return config

@@ -1,0 +1,223 @@
+"""The settings: one frozen pydantic class a group, and `TrainingConfig`, which every algorithm's class extends.
+
+A default that depends on the algorithm stands in that algorithm's class; every default names its source.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from aligntune_core.algorithms import did_you_mean, lookup
+from aligntune_core.config.fields import (
+    Float,
+    Mapped,
+    Names,
+    NonNegative,
+    OptionalSteps,
+    Options,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Share,
+    Text,
+    problem,
+)
+from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS, TRACKERS
+from aligntune_core.values import MODEL_TYPES, TASKS
+
+HF = "transformers' TrainingArguments"
+OURS = "ours"
+
+
+def setting(default: Any, text: str, source: str = OURS) -> Any:
+    """A field with its one-sentence meaning and the source of its default."""
+    return Field(default=default, description=text, json_schema_extra={"source": source})
+
+
+def _choice(*choices: str, kind: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value is None:
+            return None
+        found = lookup(value, choices)
+        if found is None:
+            raise problem(f"is not one of them ({did_you_mean(value, choices, kind)})")
+        return found
+
+    return BeforeValidator(check)
+
+
+def _each(*choices: str, kind: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        names = value if isinstance(value, list | tuple) else str(value).split(",")
+        for name in (str(n).strip() for n in names):
+            if name.lower() not in ("none", "") and name not in choices:
+                raise problem(f"'{name[:40]}' is not one of them ({did_you_mean(name, choices, kind)})")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _resume(value: object) -> object:
+    words = {"true": True, "yes": True, "false": None, "no": None, "none": None, "auto": "auto"}
+    if value is False:
+        return None
+    return words.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _targets(value: object) -> object:
+    if isinstance(value, str):
+        return value if value == "all-linear" else tuple(p.strip() for p in value.split(",") if p.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Group(BaseModel):
+    """Settings are frozen, and an unknown one is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    title: ClassVar[str] = ""
+
+
+class ModelSettings(Group):
+    title = "Model"
+
+    model_name: Text | None = setting(None, "A local folder or a hub name; required, unless an open model is passed.")
+    revision: Text | None = setting(None, "The hub revision: a branch, tag or commit.")
+    attn_implementation: Text | None = setting(None, "The attention kernel: sdpa, eager, flash_attention_2; unset: the library's.")
+    trust_remote_code: bool = setting(False, "Run Python code that comes with the model. Off unless you ask for it.", OURS)
+    chat_template: Text | None = setting(None, "A Jinja template, or the path of a .jinja file, for a tokenizer without one.")
+    precision: Annotated[
+        Literal["auto", "bf16", "fp16", "fp32"], _choice("auto", "bf16", "fp16", "fp32", kind="the choices are")
+    ] = setting("auto", "Precision of the computation; auto: bf16 where the GPU can, else fp16 on a GPU, fp32 on CPU.")
+    task_type: Annotated[str, _choice(*TASKS, kind="the tasks are")] | None = setting(
+        None, "The task; unset: inferred from the rows."
+    )
+    model_type: Annotated[str, _choice(*MODEL_TYPES, kind="the model types are")] | None = setting(
+        None, "The kind of model; unset: read from the checkpoint."
+    )
+
+
+class DataSettings(Group):
+    title = "Data"
+
+    dataset_name: Text | None = setting(
+        None, "A JSONL, JSON, CSV or Parquet file, a folder of them, or a hub name; required, unless rows are passed."
+    )
+    split: Text | None = setting(None, "The split, such as train or train[:1000]; unset: train.", "datasets")
+    eval_dataset_name: Text | None = setting(None, "A second data set to evaluate on.")
+    eval_fraction: Share | None = setting(None, "Share of the rows that is held back for evaluation, drawn with the seed.")
+    max_samples: PositiveInt | None = setting(None, "Use the first so many rows.")
+    column_mapping: Mapped = setting({}, "Names of your columns: ours=theirs, such as prompt=question.")
+    system_prompt: Text | None = setting(None, "A system message before each conversation that has none.")
+    max_seq_length: PositiveInt = setting(1024, "Longest row, in tokens; longer ones are cut at the end.", "TRL's SFTConfig")
+    packing: bool = setting(False, "Put several short rows into one sequence; refused where rows could see each other.", HF)
+    assistant_only_loss: bool | None = setting(
+        None, "Train the answers only; unset: yes where a row has a question and an answer."
+    )
+
+
+class TrainingSettings(Group):
+    title = "Training"
+
+    seed: Seed = setting(42, "Seed of initialisation, order and splits.", HF)
+    num_epochs: PositiveFloat = setting(3.0, "Passes over the data.", HF)
+    max_steps: OptionalSteps = setting(None, "Optimiser steps, instead of epochs.")
+    batch_size: PositiveInt = setting(4, "Rows per device and forward pass.")
+    eval_batch_size: PositiveInt | None = setting(None, "Rows per device in evaluation; unset: batch_size.")
+    gradient_accumulation_steps: PositiveInt = setting(4, "Forward passes per optimiser step.")
+    learning_rate: Annotated[PositiveFloat, Field(le=1.0)] | None = setting(
+        None, "Peak learning rate; unset: the algorithm's, higher with LoRA.", "the algorithm's table"
+    )
+    lr_scheduler: Annotated[str, _choice(*SCHEDULERS, kind="the schedules are")] = setting(
+        "cosine", "How the learning rate falls.", "Loshchilov and Hutter 2016, arXiv:1608.03983"
+    )
+    warmup_steps: NonNegative = setting(0.03, "Steps of linear warm-up; below 1: a share of all steps.", "Stanford Alpaca")
+    weight_decay: NonNegative = setting(0.0, "Decoupled weight decay.", HF)
+    optimizer: Annotated[str, _choice(*OPTIMIZERS, kind="the optimizers are")] = setting(
+        "adamw_torch_fused", "The optimizer.", "Loshchilov and Hutter 2017, arXiv:1711.05101; fused as in TRL"
+    )
+    max_grad_norm: NonNegative = setting(1.0, "Gradients are clipped to this norm; 0: never.", HF)
+    gradient_checkpointing: bool | None = setting(
+        None, "Recompute activations to save memory; unset: on for models above 1 B parameters on a GPU."
+    )
+
+
+class AdapterSettings(Group):
+    title = "Adapters"
+
+    use_peft: bool | None = setting(
+        None, "Train a LoRA adapter; unset: yes for a quantised model, else no.", "Hu et al. 2021, arXiv:2106.09685"
+    )
+    lora_r: PositiveInt = setting(16, "Rank.", "TRL's ModelConfig")
+    lora_alpha: PositiveFloat = setting(32.0, "Scale; the update is multiplied by lora_alpha / lora_r.", "TRL's ModelConfig")
+    lora_dropout: Annotated[Float, Field(ge=0, lt=1)] = setting(0.0, "Dropout on the adapter's input.")
+    lora_target_modules: Annotated[Literal["all-linear"] | Names, BeforeValidator(_targets)] = setting(
+        "all-linear", "Layers that get an adapter.", "Dettmers et al. 2023, arXiv:2305.14314, section 4"
+    )
+    load_in_4bit: bool = setting(False, "Load the base in 4 bit (NF4) and train an adapter: QLoRA.", "arXiv:2305.14314")
+    load_in_8bit: bool = setting(False, "Load the base in 8 bit and train an adapter.", "arXiv:2208.07339")
+
+
+class RunSettings(Group):
+    title = "Run"
+
+    output_dir: Text | None = setting(None, "The run folder; unset: a new one under runs/.")
+    overwrite: bool = setting(False, "Replace the run that is in output_dir.")
+    resume: Annotated[Literal[True, "auto"] | Text | None, BeforeValidator(_resume)] = setting(
+        None, "true: go on from the newest good checkpoint; auto: or else start; or the path of a run or checkpoint."
+    )
+    logging_steps: PositiveInt = setting(10, "Steps between two rows of metrics.", "TRL")
+    save_steps: PositiveInt = setting(500, "Steps between two checkpoints; one more is written at the end.", HF)
+    eval_steps: OptionalSteps = setting(None, "Steps between two evaluations; unset: after each epoch.")
+    save_total_limit: PositiveInt = setting(2, "Checkpoints that are kept.")
+    report_to: Annotated[Names, _each(*TRACKERS, kind="the trackers are")] = setting(
+        (), "Trackers to report to; none: no tracker, nothing leaves the machine.", HF
+    )
+    isolation: Annotated[Literal["auto", "none"], _choice("auto", "none", kind="the choices are")] = setting(
+        "auto", "Which process trains; auto: the backend decides; none: this one."
+    )
+    backend_options: Options = setting({}, "Anything else, passed to the backend's own config and checked there.")
+
+
+class TrainingConfig(RunSettings, AdapterSettings, TrainingSettings, DataSettings, ModelSettings):
+    """What every algorithm shares. A subclass adds its own settings and defaults.
+
+    Attributes:
+        algorithm: its canonical name.
+        learning_rates: the default for full fine-tuning and with LoRA, and their source.
+    """
+
+    algorithm: ClassVar[str] = ""
+    learning_rates: ClassVar[tuple[float, float, str]] = (2e-5, 2e-4, "")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What the user set, by canonical name, as JSON values."""
+        return self.model_dump(mode="json", include=set(self.model_fields_set))
+
+    def settled(self, *, quantised: bool) -> TrainingConfig:
+        """With `use_peft` and `learning_rate` decided, now that it is known whether the checkpoint is quantised."""
+        use_peft = self.use_peft
+        if use_peft is None:
+            use_peft = quantised or self.load_in_4bit or self.load_in_8bit
+        rate = self.learning_rate or self.learning_rates[1 if use_peft else 0]
+        copy = self.model_copy(update={"use_peft": use_peft, "learning_rate": rate})
+        copy.__pydantic_fields_set__.clear()  # what the user set is still only what the user set
+        copy.__pydantic_fields_set__.update(self.model_fields_set)
+        return copy
+
+
+class SftConfig(TrainingConfig):
+    """Supervised fine-tuning."""
+
+    algorithm = "sft"
+    learning_rates = (
+        2e-5,
+        2e-4,
+        "full: TRL's SFTConfig and Stanford Alpaca; LoRA: Dettmers et al. 2023, arXiv:2305.14314, table 9",
+    )
+
+
+CONFIGS: dict[str, type[TrainingConfig]] = {cls.algorithm: cls for cls in (SftConfig,)}
+

@@ -1,0 +1,6 @@
+"""Rows: where they come from (`source`), whether the files are sound (`heads`), what they mean (`formats`), reading (`read`)."""
+
+from aligntune_core.data.read import Rows, load_rows
+from aligntune_core.data.source import Source, find_source
+
+__all__ = ["Rows", "Source", "find_source", "load_rows"]

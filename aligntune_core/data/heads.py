@@ -1,0 +1,153 @@
+"""Checking data files before any library reads them, so that an error names the file, the line and the remedy."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from aligntune_core.data.source import Source
+from aligntune_core.errors import DataError
+
+SCANNED = 64 * 2**20
+"""Bytes of a file that are checked line by line; of a larger one, these and the last line."""
+LONGEST_ROW = 10 * 2**20
+_KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+
+
+class _Checker:
+    """The checks of one file; `field` is the setting that named it."""
+
+    def __init__(self, path: Path, field: str) -> None:
+        self.path, self.field = path, field
+
+    def fail(self, problem: str, remedy: str) -> NoReturn:
+        raise DataError(problem, remedy, field=self.field, value=str(self.path))
+
+    def decode(self, raw: bytes, line: int) -> str:
+        if len(raw) > LONGEST_ROW:
+            self.fail(f"line {line} has {len(raw):,} bytes", f"a row may have {LONGEST_ROW:,}; split it")
+        try:
+            return raw.decode("utf-8-sig" if line == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            bad = raw[error.start]
+            self.fail(f"line {line}: byte 0x{bad:02x} is not UTF-8", "convert the file, such as with iconv -f latin1 -t utf8")
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """(number, bytes) of each line up to the scan limit; then the last line, as number -1."""
+        size = self.path.stat().st_size
+        with self.path.open("rb") as file:
+            number = 0
+            while file.tell() < SCANNED and (raw := file.readline(LONGEST_ROW + 2)):
+                number += 1
+                yield number, raw
+            if file.tell() < size:
+                file.seek(max(size - LONGEST_ROW, 0))
+                yield -1, file.read().rstrip(b"\n").rpartition(b"\n")[2]
+
+    def row(self, text: str, where: str, last: bool) -> dict[str, Any]:
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            what = "ends early" if last else f"is not JSON ({error})"
+            self.fail(f"{where} {what}", "mend or remove the line")
+        except RecursionError:
+            self.fail(f"{where} is nested too deeply", "mend or remove the line")
+        if not isinstance(row, dict):
+            self.fail(f"{where} holds {_KINDS.get(type(row), 'null')}, not an object", 'write {"column": value} in each line')
+        return row
+
+    def same_types(self, row: dict[str, Any], where: str, seen: dict[str, str]) -> None:
+        """A column keeps one type from row to row; null fits any."""
+        for column, value in row.items():
+            if value is None:
+                continue
+            kind = _KINDS.get(type(value), "a value")
+            if seen.setdefault(column, kind) != kind:
+                self.fail(f"{where}, column '{column}': {kind}, where the rows before have {seen[column]}", "use one type")
+
+    def jsonl(self) -> None:
+        seen: dict[str, str] = {}
+        rows = 0
+        pending: tuple[int, bytes] | None = None
+        for number, raw in self.lines():
+            if pending:
+                rows += self._line(*pending, seen, last=False)
+            pending = number, raw
+        if pending:
+            rows += self._line(*pending, seen, last=not pending[1].endswith(b"\n"))
+        if not rows:
+            self.fail("has 0 rows", "give a file with rows")
+
+    def _line(self, number: int, raw: bytes, seen: dict[str, str], *, last: bool) -> int:
+        if not raw.strip():
+            return 0
+        where = f"line {number}" if number > 0 else "the last line"
+        self.same_types(self.row(self.decode(raw, number), where, last), where, seen)
+        return 1
+
+    def json(self) -> None:
+        """A list of objects; any other start means one object a line."""
+        with self.path.open("rb") as file:
+            start = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+        if start != b"[":
+            self.jsonl()
+            return
+        try:
+            rows = json.loads(self.path.read_text("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            self.fail(f"byte {error.start} is not UTF-8", "convert the file to UTF-8")
+        except (ValueError, RecursionError) as error:
+            self.fail(f"is not JSON ({error})", "mend the file")
+        if not rows:
+            self.fail("has 0 rows", "give a file with rows")
+        seen: dict[str, str] = {}
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, dict):
+                self.fail(f"row {number} holds {_KINDS.get(type(row), 'null')}, not an object", "write a list of objects")
+            self.same_types(row, f"row {number}", seen)
+
+    def csv(self) -> None:
+        text = (self.decode(raw, number) for number, raw in self.lines() if number > 0)
+        reader = csv.reader(text, strict=True)
+        try:
+            header = next(reader, [])
+            rows = 0
+            for rows, row in enumerate(reader, 1):  # noqa: B007 - the count is used
+                if row and len(row) != len(header):
+                    self.fail(f"line {reader.line_num} has {len(row)} fields, the header {len(header)}", "quote or mend it")
+        except csv.Error as error:
+            self.fail(f"line {reader.line_num}: {error}", "quote or mend the field")
+        if not rows:
+            self.fail("has 0 rows", "give a file with a header and rows")
+
+    def parquet(self) -> None:
+        with self.path.open("rb") as file:
+            start = file.read(4)
+            file.seek(max(self.path.stat().st_size - 4, 0))
+            if start != b"PAR1" or file.read(4) != b"PAR1":
+                self.fail("is not a whole Parquet file", "write or copy it again")
+
+    def check(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                start = file.read(4)
+        except OSError as error:
+            self.fail(error.strerror or str(error), "make the file readable")
+        if not start:
+            self.fail("is empty, 0 rows", "give a file with rows")
+        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            self.fail("is UTF-16", "convert it, such as with iconv -f utf16 -t utf8")
+        getattr(self, self.path.suffix.lower().lstrip("."))()
+
+
+def check_files(source: Source, field: str = "dataset_name") -> None:
+    """Check that each file is whole and of one shape; nothing is imported that is not in Python itself.
+
+    Raises:
+        DataError: file, line or row, column, and what to do.
+    """
+    for path in source.files:
+        _Checker(path, field).check()

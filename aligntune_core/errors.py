@@ -1,0 +1,185 @@
+"""Every error that AlignTune raises on purpose, with the exit code that the command line gives it.
+
+    AlignTuneError                                1  (a bug of ours when raised bare)
+    ├── ConfigError (ValueError)                  2  a setting; carries all bad fields at once
+    ├── UnknownAlgorithmError (ValueError)        2
+    ├── UnknownBackendError (ValueError)          2
+    ├── UnsupportedAlgorithmError (ValueError)    2  the backend cannot train what was asked
+    ├── DataError (ValueError)                    2  a data file or a row
+    ├── BackendUnavailableError (ImportError)     3  known, but it cannot run here
+    ├── NoBackendError (ImportError)              3  `auto` found none
+    ├── PluginLoadError (ImportError)             3
+    ├── PluginContractError (TypeError)           3
+    ├── RewardError (RuntimeError)                4  the user's own code
+    ├── DivergedError (ArithmeticError)           5  a loss, gradient or reward that is not finite
+    └── StorageError (OSError)                    6  disk full, not writable
+    RunInterrupted (KeyboardInterrupt)      130/143  Ctrl-C, SIGTERM: state was saved
+
+Each says what is wrong and what to do: `field = value: problem; remedy`, one line a field.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Final
+
+_MISSING: Final = object()
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+_short.maxlist = _short.maxdict = _short.maxtuple = 4
+
+
+def _clean(text: str) -> str:
+    """One line of printable text: what a file or a model wrote may hold anything."""
+    return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. `value` is its short text form, or None where there is no value."""
+
+    field: str | None
+    value: str | None
+    problem: str
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, field: str | None, problem: str, remedy: str = "", *, value: Any = _MISSING) -> Problem:
+        shown = None if value is _MISSING else _clean(_short.repr(value))
+        return cls(field, shown, _clean(problem), _clean(remedy))
+
+    def __str__(self) -> str:
+        head = self.field or ""
+        if self.value is not None:
+            head += f" = {self.value}" if head else self.value
+        text = f"{head}: {self.problem}" if head else self.problem
+        return f"{text}; {self.remedy}" if self.remedy else text
+
+    def as_dict(self) -> dict[str, str | None]:
+        return asdict(self)
+
+
+class AlignTuneError(Exception):
+    """The base of all. `.field`, `.value`, `.problem`, `.remedy` are those of the first problem."""
+
+    exit_code: ClassVar[int] = 1
+    problems: tuple[Problem, ...]
+
+    def __init__(
+        self,
+        problem: str | Sequence[Problem],
+        remedy: str = "",
+        *,
+        field: str | None = None,
+        value: Any = _MISSING,
+    ) -> None:
+        if isinstance(problem, str):
+            self.problems = (Problem.of(field, problem, remedy, value=value),)
+        else:
+            self.problems = tuple(problem)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+    @property
+    def field(self) -> str | None:
+        return self.problems[0].field
+
+    @property
+    def value(self) -> str | None:
+        return self.problems[0].value
+
+    @property
+    def problem(self) -> str:
+        return self.problems[0].problem
+
+    @property
+    def remedy(self) -> str:
+        return self.problems[0].remedy
+
+
+class ConfigError(AlignTuneError, ValueError):
+    """One or more settings are unknown, of the wrong type, out of range or at odds with each other."""
+
+    exit_code = 2
+
+
+class UnknownAlgorithmError(AlignTuneError, ValueError):
+    """No algorithm has this name; the choices are in the remedy."""
+
+    exit_code = 2
+
+
+class UnknownBackendError(AlignTuneError, ValueError):
+    """No installed backend, and none of ours, has this name; the choices are in the remedy."""
+
+    exit_code = 2
+
+
+class UnsupportedAlgorithmError(AlignTuneError, ValueError):
+    """The named backend does not train this algorithm, task or model type; the remedy names one that does."""
+
+    exit_code = 2
+
+
+class DataError(AlignTuneError, ValueError):
+    """A data file cannot be read, or its rows do not fit; file, line or row, and column are named."""
+
+    exit_code = 2
+
+
+class BackendUnavailableError(AlignTuneError, ImportError):
+    """The backend exists but cannot run here: not installed, no fit device, versions that do not work."""
+
+    exit_code = 3
+
+
+class NoBackendError(AlignTuneError, ImportError):
+    """`backend="auto"` found no installed backend that trains this and is available."""
+
+    exit_code = 3
+
+
+class PluginLoadError(AlignTuneError, ImportError):
+    """A plugin that was asked for cannot be loaded; its own error is the cause."""
+
+    exit_code = 3
+
+
+class PluginContractError(AlignTuneError, TypeError):
+    """A plugin gave something else than the hook promises."""
+
+    exit_code = 3
+
+
+class RewardError(AlignTuneError, RuntimeError):
+    """A reward function, or other code of the user's, failed."""
+
+    exit_code = 4
+
+
+class DivergedError(AlignTuneError, ArithmeticError):
+    """A loss, a gradient or a reward is not finite; no checkpoint was written after that."""
+
+    exit_code = 5
+
+
+class StorageError(AlignTuneError, OSError):
+    """The disk is full or not writable; the last good checkpoint is intact."""
+
+    exit_code = 6
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended the run after its state was saved; `str()` says how to resume."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal_number

@@ -1,0 +1,67 @@
+"""All that is decided before a model is loaded: one frozen value that the trainer and `run.json` are made from."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from aligntune_core.config import TrainingConfig
+from aligntune_core.data import Rows
+from aligntune_core.environment import Environment
+from aligntune_core.runs.resume import Resumption
+from aligntune_core.selector import Selection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run that is about to happen."""
+
+    algorithm: str
+    task: str
+    model_type: str
+    config: TrainingConfig
+    selection: Selection
+    environment: Environment
+    rows: Rows
+    run_dir: Path
+    resumption: Resumption
+    versions: Mapping[str, str]
+    plugins: tuple[Mapping[str, str], ...]
+    model: Any = None
+
+    def record(self) -> dict[str, Any]:
+        """The fields of `run.json` that are known now."""
+        return {
+            "run_id": self.run_dir.name,
+            "algorithm": self.algorithm,
+            "task": self.task,
+            "model_type": self.model_type,
+            "config": self.config.model_dump(mode="json"),
+            "given": self.config.given,
+            "selection": asdict(self.selection),
+            "versions": dict(self.versions),
+            "plugins": [dict(p) for p in self.plugins],
+            "data": self.rows.summary(),
+            "seed": self.config.seed,
+        }
+
+
+def versions_of(distribution: str) -> dict[str, str]:
+    """Python's, ours, a plugin's, and those of what the plugin requires directly."""
+    found = {"python": platform.python_version()}
+    try:
+        required = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        required = []
+    names = [re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in required if "extra ==" not in text]
+    for name in sorted({"aligntune", distribution, *names}):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

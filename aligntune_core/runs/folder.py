@@ -1,0 +1,139 @@
+"""The run folder: where it is, whether it may be used, who holds it, and `run.json`.
+
+    run.json  metrics.jsonl  samples.jsonl  model/  checkpoint-N/  report.html  log.txt
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from aligntune_core.environment import rank
+from aligntune_core.errors import ConfigError
+from aligntune_core.runs.storage import storage_error, write_json, writing
+
+SCHEMA = 1
+RUN, METRICS, SAMPLES, MODEL, REPORT, LOG = "run.json", "metrics.jsonl", "samples.jsonl", "model", "report.html", "log.txt"
+STAGING, LOCK = ".staging", ".lock"
+_OURS = re.compile(rf"{RUN}|{METRICS}|{SAMPLES}|{MODEL}|{REPORT}|{LOG}|{STAGING}|\{LOCK}|\..*\.part|checkpoint-\d+\Z")
+
+
+def default_folder(algorithm: str, model: str) -> Path:
+    """A new folder under runs/: date, time, algorithm and model."""
+    slug = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(model).name).strip("-.") or "model"
+    base = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{algorithm}-{slug[:40]}"
+    candidates = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 100))]
+    return next(path for path in candidates if not path.exists())
+
+
+def read_run(path: Path) -> dict[str, Any] | None:
+    """The content of `run.json`; None where there is no run or its file is broken."""
+    try:
+        content = json.loads((path / RUN).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a path that cannot become a folder, or cannot be written to; nothing is left behind."""
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        remedy = "choose a folder that does not exist yet"
+        raise ConfigError(f"{existing} is a file, not a folder", remedy, field="output_dir", value=str(path))
+    probe = existing / ".aligntune-probe"
+    try:
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def check_folder(path: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuse a folder that holds another run or anything else that is not ours; nothing is written.
+
+    Raises:
+        ConfigError: it is a file, another run's, or not empty.
+        StorageError: it is not writable.
+    """
+    _check_place(path)
+    if resume or not path.exists() or not any(path.iterdir()):
+        return
+    if not (path / RUN).exists():
+        remedy = "choose a folder that does not exist yet"
+        raise ConfigError("the folder is not empty and holds no run", remedy, field="output_dir", value=str(path))
+    if not overwrite:
+        remedy = "set resume: true to go on, overwrite: true to replace it, or choose another folder"
+        raise ConfigError("the folder holds another run", remedy, field="output_dir", value=str(path))
+
+
+def prune(path: Path) -> None:
+    """Take away the empty folders that building a trainer left in a run folder that does not exist yet."""
+    for folder in (path / STAGING, path):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+class RunFolder:
+    """A run folder that this process holds; only rank 0 writes to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writes = rank() == 0
+        self._lock = FileLock(path / LOCK)
+        self._run: dict[str, Any] = {}
+
+    @property
+    def staging(self) -> Path:
+        return self.path / STAGING
+
+    def open(self, *, overwrite: bool) -> None:
+        """Create and hold the folder; with `overwrite`, what the old run left is removed.
+
+        Raises:
+            ConfigError: another process holds it.
+            StorageError: it cannot be written.
+        """
+        if not self.writes:
+            return
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout as error:
+                remedy = "wait for it, or choose another folder"
+                value = str(self.path)
+                raise ConfigError("another process is writing to it", remedy, field="output_dir", value=value) from error
+            if overwrite:
+                self._clear()
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self.staging.mkdir()
+
+    def _clear(self) -> None:
+        for entry in self.path.iterdir():
+            if _OURS.match(entry.name) and entry.name != LOCK:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    def write(self, **changes: Any) -> None:
+        """Change fields of `run.json`."""
+        self._run |= changes
+        if self.writes:
+            write_json(self.path / RUN, {"schema": SCHEMA, **self._run})
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        """Go on from an earlier `run.json`."""
+        self._run = dict(content)
+
+    def close(self) -> None:
+        """Let the folder go."""
+        if self.writes:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self._lock.release()
+            (self.path / LOCK).unlink(missing_ok=True)

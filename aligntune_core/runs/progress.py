@@ -1,0 +1,85 @@
+"""Showing a run as it goes: a bar on a terminal, plain lines elsewhere, both on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from aligntune_core.runs.recorder import Listener
+
+SHOWN = ("loss", "reward", "learning_rate", "grad_norm", "tokens_per_second")
+
+
+def _number(name: str, value: float) -> str:
+    if name == "tokens_per_second":
+        return f"{value:,.0f} tokens/s"
+    return f"{name} {value:.4g}"
+
+
+def line_of(row: Mapping[str, Any], steps_planned: int) -> str:
+    """A row of metrics as one line of text."""
+    numbers = [_number(name, row[name]) for name in SHOWN if isinstance(row.get(name), int | float)]
+    head = "eval " if row["split"] == "eval" else ""
+    return f"{head}step {row['step']}/{steps_planned}  " + "  ".join(numbers)
+
+
+class PlainProgress:
+    """One line a logging window: for pipes, files and notebooks."""
+
+    def __init__(self) -> None:
+        self._planned = 0
+
+    def start(self, first: int, steps_planned: int) -> None:
+        self._planned = steps_planned
+
+    def step(self, step: int) -> None:
+        """Nothing: a line comes with each row."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        print(line_of(row, self._planned), file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """Nothing is open."""
+
+
+class RichProgress:
+    """A bar with loss, tokens a second and time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("[bold]training"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=Console(stderr=True),
+            expand=True,
+        )
+        self._task = self._bar.add_task("training", total=None, numbers="")
+
+    def start(self, first: int, steps_planned: int) -> None:
+        self._bar.reset(self._task, total=steps_planned, completed=first)
+        self._bar.start()
+
+    def step(self, step: int) -> None:
+        self._bar.update(self._task, completed=step)
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        shown = ("loss", "tokens_per_second") if row["split"] == "train" else ("loss",)
+        numbers = [_number(name, row[name]) for name in shown if isinstance(row.get(name), int | float)]
+        if row["split"] == "eval":
+            self._bar.console.print(f"eval at step {row['step']}: " + "  ".join(numbers), highlight=False)
+        else:
+            self._bar.update(self._task, numbers="  ".join(numbers))
+
+    def stop(self) -> None:
+        self._bar.stop()
+
+
+def default_progress() -> Listener:
+    """What fits standard error."""
+    return RichProgress() if sys.stderr.isatty() else PlainProgress()

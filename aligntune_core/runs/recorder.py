@@ -1,0 +1,110 @@
+"""What core does with what it hears from a training loop: rows, checkpoints, samples, and the wish to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from aligntune_core.errors import DivergedError
+from aligntune_core.runs.checkpoints import commit, rotate
+from aligntune_core.runs.folder import METRICS, SAMPLES, RunFolder
+from aligntune_core.runs.metrics import append
+
+
+class Listener(Protocol):
+    """Something that shows a run as it goes."""
+
+    def start(self, first: int, steps_planned: int) -> None:
+        """The loop begins after step `first`."""
+
+    def step(self, step: int) -> None:
+        """A step has ended."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """A row of metrics was written."""
+
+    def stop(self) -> None:
+        """The loop has ended, well or not."""
+
+
+class Recorder:
+    """The `RunEvents` of a real run. Attributes hold what the result is made of."""
+
+    def __init__(
+        self, folder: RunFolder, listeners: Sequence[Listener], *, keep: int, resume_from: Path | None, first_step: int
+    ) -> None:
+        self.resume_from = resume_from
+        self.steps_planned = 0
+        self.steps_done = first_step
+        self.rows: list[dict[str, Any]] = []
+        self.checkpoints: list[int] = []
+        self.began: float | None = None
+        self.seconds = 0.0
+        self.stop_signal: int | None = None
+        self._folder, self._listeners, self._keep = folder, listeners, keep
+
+    @property
+    def stopping(self) -> bool:
+        return self.stop_signal is not None
+
+    def start(self, steps_planned: int) -> None:
+        self.steps_planned = steps_planned
+        self.began = time.monotonic()
+        self._folder.write(steps_planned=steps_planned)
+        for listener in self._listeners:
+            listener.start(self.steps_done, steps_planned)
+
+    def step(self, step: int) -> None:
+        self.steps_done = step
+        for listener in self._listeners:
+            listener.step(step)
+
+    def metrics(self, step: int, values: Mapping[str, float], *, epoch: float, split: str = "train") -> None:
+        """Write one row; a number that is not finite ends the run.
+
+        Raises:
+            DivergedError: the row is written first, with null in the place of that number.
+        """
+        bad = sorted(name for name, value in values.items() if not math.isfinite(value))
+        row = {"step": step, "epoch": round(epoch, 6), "time": round(time.time(), 3), "split": split}
+        row |= {name: None if name in bad else value for name, value in values.items()}
+        self.rows.append(row)
+        if self._folder.writes:
+            append(self._folder.path / METRICS, row)
+        for listener in self._listeners:
+            listener.row(row)
+        if bad and bad[0] in ("loss", "grad_norm", "reward"):
+            raise diverged(bad[0], values[bad[0]], step)
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        """Take over a complete checkpoint and drop the oldest.
+
+        Raises:
+            StorageError: it could not be kept; the earlier ones are intact.
+        """
+        if self._folder.writes:
+            commit(folder, self._folder.path, step)
+            rotate(self._folder.path, self._keep)
+            self._folder.write(steps_done=step)
+        self.checkpoints.append(step)
+
+    def sample(self, step: int, prompt: str, completion: str) -> None:
+        """Keep a sample generation for the report."""
+        if self._folder.writes:
+            append(self._folder.path / SAMPLES, {"step": step, "prompt": prompt, "completion": completion})
+
+    def finish(self) -> None:
+        """The loop is over, well or not."""
+        if self.began is not None:
+            self.seconds = time.monotonic() - self.began
+        for listener in self._listeners:
+            listener.stop()
+
+
+def diverged(name: str, value: float, step: int) -> DivergedError:
+    """The error for a number that is not finite."""
+    remedy = "lower learning_rate, or set precision: fp32; checkpoints up to the step before are good"
+    return DivergedError(f"is not finite at step {step}", remedy, field=name, value=value)

@@ -1,0 +1,104 @@
+"""Going on with a run: which checkpoint, whether the settings are still the same, whether it is finished."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aligntune_core.errors import ConfigError, Problem
+from aligntune_core.runs.checkpoints import checkpoints, damage, newest_good, step_of
+from aligntune_core.runs.folder import read_run
+
+log = logging.getLogger("aligntune")
+
+FREE = {"resume", "overwrite", "output_dir"}
+"""Settings that may differ when a run goes on; any other would silently make it another run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a run goes on from: its `run.json` and the checkpoint; both None for a start."""
+
+    run: Mapping[str, Any] | None = None
+    checkpoint: Path | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.run is not None and self.run.get("status") == "finished"
+
+
+def run_folder_of(resume: object) -> Path | None:
+    """The run folder that a `resume` path means: itself, or the folder of that checkpoint; None for true and auto."""
+    if not isinstance(resume, str | Path) or resume == "auto":
+        return None
+    path = Path(resume).expanduser()
+    return path.parent if step_of(path) >= 0 else path
+
+
+def _choose(resume: object, run_dir: Path) -> Path | None:
+    path = Path(resume) if isinstance(resume, str | Path) and resume != "auto" else None
+    if path is not None and step_of(path) >= 0:
+        if problem := damage(path):
+            good = [c.name for c in checkpoints(run_dir) if damage(c) is None]
+            remedy = f"the good ones are {', '.join(good)}" if good else "no good one is left; start again"
+            raise ConfigError(problem, remedy, field="resume", value=str(resume))
+        return path
+    found, damaged = newest_good(run_dir)
+    for line in damaged:
+        log.warning("a damaged checkpoint is passed over: %s", line)
+    if found is None and resume != "auto":
+        what = "; ".join(damaged) or "there is no checkpoint"
+        remedy = "start without resume, or set resume: auto to start where there is none"
+        raise ConfigError(f"{run_dir}: {what}", remedy, field="resume", value=resume)
+    return found
+
+
+def find_resumption(resume: object, run_dir: Path) -> Resumption:
+    """Resolve `resume` for a run folder.
+
+    Raises:
+        ConfigError: there is no run or no good checkpoint to go on from.
+    """
+    if not resume:
+        return Resumption()
+    run = read_run(run_dir)
+    if run is None:
+        if resume == "auto":
+            return Resumption()
+        remedy = "give the folder of a run, or set resume: auto"
+        raise ConfigError(f"{run_dir} holds no run", remedy, field="resume", value=resume)
+    if run.get("status") == "finished":
+        return Resumption(run)
+    checkpoint = _choose(resume, run_dir)
+    return Resumption(run if checkpoint else None, checkpoint)
+
+
+def check_unchanged(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings, another backend or other data.
+
+    Args:
+        run: the earlier `run.json`.
+        now: the same fields as they are now: algorithm, config, selection, data.
+
+    Raises:
+        ConfigError: one line for each difference.
+    """
+    before, after = dict(run.get("config", {})), dict(now["config"])
+    before |= {"algorithm": run.get("algorithm"), "backend": run.get("selection", {}).get("backend")}
+    after |= {"algorithm": now["algorithm"], "backend": now["selection"]["backend"]}
+    before["dataset_name (content)"] = run.get("data", {}).get("sha256")
+    after["dataset_name (content)"] = now["data"]["sha256"]
+    remedy = "set it back, or start a new run in another output_dir"
+    changed = [
+        Problem.of(name, f"the run that is resumed has {before.get(name)!r:.60}", remedy, value=after.get(name))
+        for name in sorted({*before, *after} - FREE)
+        if before.get(name) != after.get(name)
+    ]
+    if changed:
+        raise ConfigError(changed)
+    for name, version in now["versions"].items():
+        if (was := run.get("versions", {}).get(name)) not in (None, version):
+            log.warning("%s was %s when this run started and is %s now", name, was, version)

@@ -1,0 +1,281 @@
+"""The trainer that a user holds: the run folder, the metrics and the ends of a run, around a backend's loop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aligntune_core.errors import AlignTuneError, ConfigError, DivergedError, RunInterrupted
+from aligntune_core.plan import Plan
+from aligntune_core.runs import metrics
+from aligntune_core.runs.folder import METRICS, MODEL, SAMPLES, RunFolder, prune
+from aligntune_core.runs.log import RunLog
+from aligntune_core.runs.progress import default_progress
+from aligntune_core.runs.recorder import Listener, Recorder
+from aligntune_core.runs.resume import Resumption, check_unchanged, find_resumption
+from aligntune_core.runs.signals import stop_signals
+from aligntune_core.runs.storage import is_storage_error, storage_error
+from aligntune_core.selector import Selection
+from aligntune_core.values import BackendTrainer, TrainResult
+
+log = logging.getLogger("aligntune")
+
+SAMPLED = 2
+"""Prompts that a finished run answers for its report."""
+
+
+class Trainer:
+    """Trains once, then evaluates, predicts and saves. Made by `get_trainer`; use it in a `with` block or `close()` it.
+
+    Attributes:
+        run_dir: the run folder; it exists once `train` has begun.
+        selection: which backend was chosen, why, and what was not.
+    """
+
+    def __init__(self, plan: Plan, backend: BackendTrainer | None, run_log: RunLog) -> None:
+        self._plan, self._backend, self._log = plan, backend, run_log
+        self._listeners: list[Listener] | None = None
+        self.run_dir: Path = plan.run_dir
+        self.selection: Selection = plan.selection
+
+    @property
+    def _ready(self) -> BackendTrainer:
+        if self._backend is None:
+            remedy = f"set model_name to {self.run_dir / MODEL} to use its model"
+            raise ConfigError("this run is finished, and its trainer is not loaded", remedy, field="resume")
+        return self._backend
+
+    @property
+    def resolved(self) -> Mapping[str, Any]:
+        """The library's own arguments, read back after construction."""
+        return self._ready.resolved
+
+    @property
+    def native(self) -> Any:
+        """The library's trainer."""
+        return self._ready.native
+
+    def listen(self, *listeners: Listener) -> None:
+        """Show the run through these instead of the default progress; none: quiet."""
+        self._listeners = list(listeners)
+
+    def train(self, resume: bool | str | None = None) -> TrainResult:
+        """Run the loop to its end and save the model.
+
+        Args:
+            resume: as the setting of that name; None: what the setting says.
+
+        Returns:
+            How it ended; for a run that is already finished, how it ended then, and nothing is written.
+
+        Raises:
+            DivergedError: a loss or gradient is not finite.
+            StorageError: the disk is full; the last good checkpoint is intact.
+            RunInterrupted: Ctrl-C or SIGTERM; state is saved.
+        """
+        resumption = self._plan.resumption if resume is None else find_resumption(resume, self.run_dir)
+        if resumption.finished and resumption.run is not None:
+            log.info("%s is already finished; nothing is written", self.run_dir)
+            return self._result_of(resumption.run)
+        return self._run(self._ready, resumption)
+
+    def _run(self, backend: BackendTrainer, resumption: Resumption) -> TrainResult:
+        folder = RunFolder(self.run_dir)
+        first = int((resumption.run or {}).get("steps_done", 0))
+        if resumption.checkpoint is not None:
+            first = int(resumption.checkpoint.name.rpartition("-")[2])
+        if resumption.run is not None:
+            check_unchanged(resumption.run, self._plan.record())
+        folder.open(overwrite=self._plan.config.overwrite)
+        listeners = [default_progress()] if self._listeners is None else self._listeners
+        listeners = listeners if folder.writes else []
+        keep = self._plan.config.save_total_limit
+        recorder = Recorder(folder, listeners, keep=keep, resume_from=resumption.checkpoint, first_step=first)
+        try:
+            with self._log.into(self.run_dir if folder.writes else None):
+                return self._recorded(backend, folder, recorder, resumption)
+        finally:
+            folder.close()
+
+    def _recorded(
+        self, backend: BackendTrainer, folder: RunFolder, recorder: Recorder, resumption: Resumption
+    ) -> TrainResult:
+        folder.load(resumption.run or {})
+        folder.write(**self._plan.record(), resolved=dict(backend.resolved), status="running", steps_done=recorder.steps_done)
+        if resumption.checkpoint is not None:
+            log.info("going on from %s", resumption.checkpoint)
+        for name in (METRICS, SAMPLES):
+            metrics.rewind(self.run_dir / name, recorder.steps_done)
+        try:
+            self._loop(backend, recorder)
+            return self._finish(backend, folder, recorder)
+        except BaseException as error:
+            self._record_failure(folder, recorder, error)
+            if not isinstance(error, AlignTuneError) and is_storage_error(error):
+                raise storage_error(self.run_dir, error) from error
+            raise
+
+    def _loop(self, backend: BackendTrainer, recorder: Recorder) -> None:
+        def ask(number: int) -> None:
+            recorder.stop_signal = number
+            log.warning("%s: saving, then stopping; once more to stop at once", signal.Signals(number).name)
+
+        try:
+            with stop_signals(ask):
+                backend.train(recorder)
+        finally:
+            recorder.finish()
+        if recorder.stop_signal is not None and recorder.steps_done < recorder.steps_planned:
+            message = f"stopped after step {recorder.steps_done} of {recorder.steps_planned}; state is saved; go on with: "
+            raise RunInterrupted(message + f"aligntune train --resume {self.run_dir}", recorder.stop_signal)
+        if recorder.steps_done < recorder.steps_planned:
+            raise AlignTuneError(f"the loop ended after step {recorder.steps_done} of {recorder.steps_planned}")
+
+    def _finish(self, backend: BackendTrainer, folder: RunFolder, recorder: Recorder) -> TrainResult:
+        model_path = self.run_dir / MODEL
+        self._sample(backend, recorder)
+        backend.save(model_path)
+        result = TrainResult(
+            steps=recorder.steps_done,
+            epochs=float(recorder.rows[-1]["epoch"]) if recorder.rows else 0.0,
+            final_loss=self._final_loss(recorder.rows),
+            metrics=recorder.rows[-1] if recorder.rows else {},
+            model_path=model_path,
+            run_dir=self.run_dir,
+            seconds=recorder.seconds,
+        )
+        folder.write(
+            status="finished",
+            steps_done=result.steps,
+            epochs=result.epochs,
+            final_loss=result.final_loss,
+            seconds=round(result.seconds, 3),
+            model_path=str(model_path.absolute()),
+            error=None,
+        )
+        self._report(folder)
+        return result
+
+    @staticmethod
+    def _final_loss(rows: Sequence[Mapping[str, Any]]) -> float | None:
+        losses = [row["loss"] for row in rows if row["split"] == "train" and row.get("loss") is not None]
+        return float(losses[-1]) if losses else None
+
+    def _sample(self, backend: BackendTrainer, recorder: Recorder) -> None:
+        """Answer a few held-back questions, for the report. A failure here is told and does not end the run."""
+        rows = self._plan.rows.eval if self._plan.rows.eval is not None else self._plan.rows.train
+        prompts = [prompt_of(row) for row in rows.select(range(min(SAMPLED, len(rows))))]
+        try:
+            answers = backend.predict(prompts)
+        except Exception:
+            log.warning("no sample generations: %s", traceback.format_exc())
+            return
+        for prompt, answer in zip(prompts, answers, strict=True):
+            text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+            recorder.sample(recorder.steps_done, text, str(answer))
+
+    def _record_failure(self, folder: RunFolder, recorder: Recorder, error: BaseException) -> None:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        if not isinstance(error, AlignTuneError | KeyboardInterrupt) or isinstance(error, DivergedError):
+            log.error("%s", "".join(traceback.format_exception(error)))
+        try:
+            folder.write(status=status, steps_done=recorder.steps_done, error=str(error) or type(error).__name__)
+            self._report(folder)
+        except AlignTuneError as second:  # the disk is full: the first error is the one to tell
+            log.warning("run.json could not be written: %s", second)
+
+    def _report(self, folder: RunFolder) -> None:
+        """Write `report.html`; that it cannot be drawn is told and does not end the run."""
+        if not folder.writes:
+            return
+        from aligntune_core.runs.report import write_report
+
+        try:
+            write_report(self.run_dir)
+        except ImportError as error:
+            log.info("no report.html: %s is not installed; pip install 'aligntune[report]'", error.name)
+        except Exception:
+            log.warning("no report.html: %s", traceback.format_exc())
+
+    def _result_of(self, run: Mapping[str, Any]) -> TrainResult:
+        rows = metrics.read(self.run_dir / METRICS)
+        return TrainResult(
+            steps=int(run.get("steps_done", 0)),
+            epochs=float(run.get("epochs") or 0.0),
+            final_loss=run.get("final_loss"),
+            metrics=rows[-1] if rows else {},
+            model_path=Path(run["model_path"]) if run.get("model_path") else None,
+            run_dir=self.run_dir,
+            seconds=float(run.get("seconds") or 0.0),
+        )
+
+    def evaluate(self) -> dict[str, float]:
+        """Numbers over the evaluation rows; `eval_loss` is the mean over tokens.
+
+        Raises:
+            ConfigError: there are no evaluation rows.
+        """
+        if self._plan.rows.eval is None:
+            remedy = "set eval_fraction or eval_dataset_name"
+            raise ConfigError("there are no evaluation rows", remedy, field="eval_dataset_name", value=None)
+        return {f"eval_{name}": float(value) for name, value in self._ready.evaluate().items()}
+
+    def predict(self, inputs: Sequence[Any] | str) -> list[Any]:
+        """An answer for each input: a question as text, or a list of messages."""
+        return self._ready.predict([inputs] if isinstance(inputs, str) else list(inputs))
+
+    def save_model(self, path: str | Path) -> Path:
+        """Write the model, as it is now, so that it loads again; returns the folder.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        target = Path(path)
+        try:
+            self._ready.save(target)
+        except OSError as error:
+            raise storage_error(target, error) from error
+        return target
+
+    def push_to_hub(self, repo_id: str, private: bool = True) -> str:
+        """Upload the finished run's model; returns its address. Needs a login of the hub's own tools.
+
+        Raises:
+            ConfigError: the run has no saved model yet.
+        """
+        folder = self.run_dir / MODEL
+        if not folder.is_dir():
+            raise ConfigError("there is no saved model yet", "train first", field="repo_id", value=repo_id)
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo_id, folder_path=folder)
+        return str(address)
+
+    def close(self) -> None:
+        """Let go of the model; a trainer that never trained leaves no folder behind."""
+        if callable(close := getattr(self._backend, "close", None)):
+            close()
+        self._backend = None
+        prune(self.run_dir)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def prompt_of(row: Mapping[str, Any]) -> Any:
+    """The question of a row in its shape: text, or the messages before its last answer."""
+    if "messages" in row:
+        last = max(i for i, message in enumerate(row["messages"]) if message["role"] == "assistant")
+        return row["messages"][:last]
+    text = str(row["prompt"] if "prompt" in row else row["text"])
+    return text if "prompt" in row else " ".join(text.split()[:8])

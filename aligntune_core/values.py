@@ -1,0 +1,171 @@
+"""The frozen values that cross the seam between core and a backend, and the two protocols on its sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from aligntune_core.config import TrainingConfig
+    from aligntune_core.environment import Environment
+
+Level = Literal["full", "limited", "no"]
+
+TASKS = (
+    "instruction_following",
+    "supervised_fine_tuning",
+    "text_generation",
+    "chat_completion",
+    "text_classification",
+    "token_classification",
+)
+MODEL_TYPES = ("causal_lm", "seq2seq", "encoder_decoder", "classification")
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """How well a cell is supported. `limited` and `no` need a note; it is shown to the user as it stands."""
+
+    level: Level
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlgorithmSupport:
+    """What a backend says of one algorithm.
+
+    Attributes:
+        algorithm: its canonical name; a plugin may bring one that core does not know.
+        cells: (task, model type) → Support; a cell that is absent is not supported.
+        preference: `auto` tries the higher first, after the level (TRL 10, Unsloth 50).
+        settings: names of the settings it honours; any other that the user gives is refused.
+        config: the pydantic class of its settings, only where core has none for the algorithm.
+    """
+
+    algorithm: str
+    cells: Mapping[tuple[str, str], Support]
+    preference: int = 0
+    settings: frozenset[str] = frozenset()
+    config: type[TrainingConfig] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cells", MappingProxyType(dict(self.cells)))
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a backend can run here. Without `ok`, `reason` and `remedy` are both required."""
+
+    ok: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """All that a backend needs to build a trainer; every field is already checked.
+
+    Attributes:
+        algorithm, task, model_type: canonical names.
+        config: the validated settings (frozen).
+        environment: what this machine is.
+        model: the user's open model, or None where `config.model_name` says what to load.
+        train_rows, eval_rows: `datasets.Dataset` in one of core's row formats, or None for `eval_rows`.
+        row_format: `text`, `prompt_completion` or `messages`; the columns are named so.
+        work_dir: where checkpoints are written before core takes them; exists only while training.
+    """
+
+    algorithm: str
+    task: str
+    model_type: str
+    config: TrainingConfig
+    environment: Environment
+    model: Any = None
+    train_rows: Any = None
+    eval_rows: Any = None
+    row_format: str = ""
+    work_dir: Path = Path()
+
+
+class RunEvents(Protocol):
+    """What core hears from a training loop. A backend calls these; core gives the object."""
+
+    resume_from: Path | None
+    """The checkpoint folder to go on from, checked by core, or None."""
+
+    @property
+    def stopping(self) -> bool:
+        """True once the user asked to stop: save a checkpoint after this step and return."""
+
+    def start(self, steps_planned: int) -> None:
+        """The loop begins; call it once, after everything is loaded."""
+
+    def step(self, step: int) -> None:
+        """An optimiser step has ended; the first is 1."""
+
+    def metrics(self, step: int, values: Mapping[str, float], *, epoch: float, split: str = "train") -> None:
+        """Numbers of a logging window (`split` train) or of an evaluation (`split` eval)."""
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        """A complete checkpoint lies in `folder`; core verifies, moves and rotates it.
+
+        Raises:
+            StorageError: it could not be kept.
+        """
+
+    def sample(self, step: int, prompt: str, completion: str) -> None:
+        """A sample generation, for the report."""
+
+
+@runtime_checkable
+class BackendTrainer(Protocol):
+    """What `build_trainer` gives back. It may also have `merge(path)` and `close()`."""
+
+    @property
+    def resolved(self) -> Mapping[str, Any]:
+        """The library's own arguments, read back after construction."""
+
+    @property
+    def native(self) -> Any:
+        """The library's trainer."""
+
+    def train(self, events: RunEvents) -> None:
+        """Run the loop to its end, or until `events.stopping`."""
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Numbers over the evaluation rows: `loss` is the mean over tokens."""
+
+    def predict(self, inputs: Sequence[Any]) -> list[Any]:
+        """An answer for each input: a string, or a list of messages."""
+
+    def save(self, path: Path) -> None:
+        """Write the model so that it loads again; raise if it does not."""
+
+    def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The rows as the model sees them: tokens, and which of them are trained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        steps: optimiser steps done.
+        epochs: passes over the data, as a fraction.
+        final_loss: mean of the last logging window; None where it means nothing.
+        metrics: the last row of `metrics.jsonl`.
+        model_path: the saved model.
+        run_dir: the run folder.
+        seconds: the loop alone, without loading and saving the model.
+    """
+
+    steps: int
+    epochs: float
+    final_loss: float | None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    model_path: Path | None = None
+    run_dir: Path | None = None
+    seconds: float = 0.0

@@ -1,0 +1,152 @@
+"""Our settings as TRL's arguments: every one explicit, because the libraries change their defaults, and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from aligntune_core import ConfigError, PluginContractError
+from aligntune_core.algorithms import did_you_mean
+from aligntune_core.config import TrainingConfig
+from aligntune_core.config.aliases import BY_ALIAS
+
+OWNED = {
+    "output_dir": "output_dir", "per_device_train_batch_size": "batch_size",
+    "per_device_eval_batch_size": "eval_batch_size", "num_train_epochs": "num_epochs", "max_length": "max_seq_length",
+    "lr_scheduler_type": "lr_scheduler", "optim": "optimizer", "bf16": "precision", "fp16": "precision",
+}  # fmt: skip
+"""Library fields that a setting of ours decides; the other such fields have our name or an alias of it."""
+
+
+def training_arguments(
+    config: TrainingConfig, *, work_dir: Path, precision: str, gradient_checkpointing: bool, evaluates: bool
+) -> dict[str, Any]:
+    """The arguments that all of TRL's trainers share."""
+    steps = config.max_steps
+    return {
+        "output_dir": str(work_dir),
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "num_train_epochs": config.num_epochs,
+        "max_steps": -1 if steps is None else steps,
+        "per_device_train_batch_size": config.batch_size,
+        "per_device_eval_batch_size": config.eval_batch_size or config.batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "average_tokens_across_devices": True,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.lr_scheduler,
+        "warmup_steps": config.warmup_steps,
+        "weight_decay": config.weight_decay,
+        "optim": config.optimizer,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "adam_epsilon": 1e-8,
+        "max_grad_norm": config.max_grad_norm,
+        "label_smoothing_factor": 0.0,
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_drop_last": False,
+        "train_sampling_strategy": "random",
+        "gradient_checkpointing": gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if gradient_checkpointing else None,
+        "logging_strategy": "steps",
+        "logging_steps": config.logging_steps,
+        "logging_first_step": False,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": list(config.report_to) or "none",
+        "eval_strategy": ("steps" if config.eval_steps else "epoch") if evaluates else "no",
+        "eval_steps": config.eval_steps if evaluates else None,
+        "prediction_loss_only": True,
+        "save_strategy": "steps",
+        "save_steps": config.save_steps,
+        "save_total_limit": None,
+        "save_only_model": False,
+        "load_best_model_at_end": False,
+        "push_to_hub": False,
+        "remove_unused_columns": True,
+        "neftune_noise_alpha": None,
+        "auto_find_batch_size": False,
+    }
+
+
+def sft_arguments(config: TrainingConfig) -> dict[str, Any]:
+    """The arguments of SFTConfig alone; rows come tokenised, so TRL prepares nothing."""
+    return {
+        "max_length": config.max_seq_length,
+        "packing": config.packing,
+        "packing_strategy": "bfd",
+        "padding_free": False,
+        "eval_packing": False,
+        "shuffle_dataset": False,
+        "completion_only_loss": False,
+        "assistant_only_loss": False,
+        "loss_type": "nll",
+        "activation_offloading": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+    }
+
+
+def with_options(arguments: Mapping[str, Any], options: Mapping[str, Any], config_class: type) -> dict[str, Any]:
+    """The arguments and the user's `backend_options`, which may name any other field of the installed version.
+
+    Raises:
+        ConfigError: no such field, or one that a setting of ours decides.
+    """
+    fields = {f.name for f in dataclasses.fields(config_class) if f.init}
+    for name, value in options.items():
+        ours = OWNED.get(name) or (name if name in TrainingConfig.model_fields else BY_ALIAS.get(name))
+        if ours:
+            raise ConfigError(f"'{name}' is decided by {ours}", f"set {ours}", field="backend_options", value=value)
+        if name not in fields:
+            remedy = did_you_mean(name, fields, f"see the fields of {config_class.__name__}")
+            raise ConfigError(f"TRL has no field '{name}'", remedy, field="backend_options", value=value)
+    return {name: value for name, value in {**arguments, **options}.items() if name in fields}
+
+
+def make_arguments(config_class: type, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Construct TRL's config.
+
+    Raises:
+        ConfigError: it refuses a value.
+    """
+    try:
+        return config_class(**arguments)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        field = "backend_options" if options else "config"
+        text = str(error).strip().split("\n")[0]
+        raise ConfigError(f"TRL refuses it: {text}", "change or leave out that value", field=field) from error
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+NORMALISED = {"report_to", "gradient_checkpointing_kwargs", "eval_steps"}
+"""Fields whose form the library changes without changing what they mean."""
+
+
+def check_read_back(wanted: Mapping[str, Any], arguments: Any) -> None:
+    """Compare what the library holds after construction with what it was given.
+
+    Raises:
+        PluginContractError: a value was changed on the way.
+    """
+    for name, value in wanted.items():
+        found = _plain(getattr(arguments, name))
+        if name not in NORMALISED and found != _plain(value):
+            problem = f"TRL changed {name} to {found!r}"
+            remedy = "report it; the versions are in 'aligntune diagnose'"
+            raise PluginContractError(problem, remedy, field=name, value=value)
+
+
+def resolved_arguments(arguments: Any) -> dict[str, Any]:
+    """The library's arguments as they are now, as plain values; tokens are not among them."""
+    found = {f.name: _plain(getattr(arguments, f.name, None)) for f in dataclasses.fields(arguments)}
+    return {name: value for name, value in found.items() if "token" not in name or name.endswith("eos_token")}

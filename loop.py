@@ -1,0 +1,127 @@
+"""What we add to TRL's trainers: core hears the loop, a number that is not finite stops it, evaluation is per token."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from aligntune_core import RunEvents
+from aligntune_core.runs.recorder import diverged
+from transformers import TrainerCallback
+
+_PASSED_OVER = ("epoch", "total_flos", "step")
+
+
+class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Tells core what the loop does, and the loop when to stop."""
+
+    def __init__(self, events: RunEvents, accelerator: Any) -> None:
+        self._events, self._accelerator = events, accelerator
+        self._mark = self._busy = 0.0
+        self._tokens = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._mark = time.monotonic()
+        self._events.start(state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        now = time.monotonic()
+        self._busy += now - self._mark
+        self._mark = now
+        self._events.step(state.global_step)
+        if self._everyone_stops():
+            control.should_save = control.should_training_stop = True
+            control.should_log = True
+
+    def _everyone_stops(self) -> bool:
+        """Whether any process was asked to stop; all must agree, or they would wait for each other forever."""
+        if self._accelerator.num_processes == 1:
+            return self._events.stopping
+        asked = torch.tensor([float(self._events.stopping)], device=self._accelerator.device)
+        return bool(self._accelerator.reduce(asked, reduction="sum").item() > 0)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._mark = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        logs = logs or {}
+        if "train_runtime" in logs:
+            return
+        split = "eval" if any(name.startswith("eval_") for name in logs) else "train"
+        values = {
+            name.removeprefix("eval_"): float(value)
+            for name, value in logs.items()
+            if isinstance(value, int | float) and name not in _PASSED_OVER and not name.startswith("eval_runtime")
+        }
+        if split == "train":
+            values |= self._speed(logs)
+        elif "loss" in values:
+            values["perplexity"] = math.exp(min(values["loss"], 700.0))
+        self._events.metrics(state.global_step, values, epoch=float(state.epoch or 0.0), split=split)
+
+    def _speed(self, logs: dict[str, float]) -> dict[str, float]:
+        """Tokens a second since the last row, padding left out, evaluation and saving not counted."""
+        seen = float(logs.get("num_tokens", 0.0))
+        speed = (seen - self._tokens) / self._busy if self._busy else 0.0
+        self._tokens, self._busy = seen, 0.0
+        return {"tokens_per_second": speed}
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._accelerator.wait_for_everyone()
+        self._events.checkpoint(state.global_step, Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        self._accelerator.wait_for_everyone()
+        self._mark = time.monotonic()
+
+
+def guarded(base: type[Any]) -> type[Any]:
+    """A trainer class that stops within a step of a number that is not finite, and evaluates per token.
+
+    It is made when it is needed, from whatever class the caller has, so import order cannot change what it extends.
+    """
+
+    class Guarded(base):  # type: ignore[misc]
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            self.accelerator.clip_grad_norm_ = self._checked_norm(self.accelerator.clip_grad_norm_)
+
+        def _checked_norm(self, clip: Callable[..., Any]) -> Callable[..., Any]:
+            def clip_and_check(*args: Any, **kwargs: Any) -> Any:
+                norm = clip(*args, **kwargs)
+                # With fp16 the scaler meets infinite gradients in the normal course and skips that step.
+                if norm is not None and self.accelerator.scaler is None and not math.isfinite(float(norm)):
+                    raise diverged("grad_norm", float(norm), self.state.global_step + 1)
+                return norm
+
+            return clip_and_check
+
+        def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            loss: torch.Tensor = super().training_step(*args, **kwargs)
+            if not torch.isfinite(loss).all():
+                raise diverged("loss", float(loss), self.state.global_step + 1)
+            return loss
+
+        def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            result = super().prediction_step(model, inputs, *args, **kwargs)
+            count = (inputs["labels"][:, 1:] != -100).sum()
+            self._eval_tokens += count
+            self._eval_loss += result[0].detach().double() * count
+            return result
+
+        def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+            """The mean over tokens; the library takes the mean over batches, which depends on the batch size."""
+            device = self.args.device
+            self._eval_loss = torch.zeros((), dtype=torch.float64, device=device)
+            self._eval_tokens = torch.zeros((), dtype=torch.int64, device=device)
+            output = super().evaluation_loop(*args, **kwargs)
+            total = self.accelerator.reduce(self._eval_loss, reduction="sum")
+            tokens = self.accelerator.reduce(self._eval_tokens, reduction="sum")
+            prefix = kwargs.get("metric_key_prefix", "eval")
+            output.metrics[f"{prefix}_loss"] = (total / tokens.clamp(min=1)).item()
+            return output
+
+    Guarded.__name__ = Guarded.__qualname__ = base.__name__
+    return Guarded
