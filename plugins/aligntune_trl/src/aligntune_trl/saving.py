@@ -1,0 +1,59 @@
+"""Saving a model so that it loads again: written aside, checked, then put in place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from aligntune_core import StorageError
+from safetensors import SafetensorError, safe_open
+
+
+def _check_loads(folder: Path) -> None:
+    """Open every tensor file, the config and the tokenizer as a later user will.
+
+    Raises:
+        StorageError: something is missing or broken.
+    """
+    from peft import PeftConfig
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        weights = sorted(folder.glob("*.safetensors"))
+        tensors = 0
+        for path in weights:
+            with safe_open(path, framework="pt") as file:
+                tensors += len([file.get_slice(name).get_shape() for name in file.keys()])  # noqa: SIM118 - no mapping
+        if not tensors:
+            raise OSError("no tensors were written")
+        loader = PeftConfig if (folder / "adapter_config.json").exists() else AutoConfig
+        loader.from_pretrained(folder)
+        AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, SafetensorError) as error:
+        remedy = "free space and save again"
+        raise StorageError(f"the saved model does not load: {error}", remedy, field="output_dir", value=str(folder)) from error
+
+
+def save_model(model: Any, tokenizer: Any, path: Path) -> None:
+    """Write model and tokenizer to `path`, replacing what is there only once the new one is whole.
+
+    Raises:
+        StorageError: it cannot be written, or does not load; what was there before is intact.
+    """
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        model.save_pretrained(part, safe_serialization=True)
+        tokenizer.save_pretrained(part)
+        _check_loads(part)
+        if path.exists():
+            shutil.rmtree(path)
+        part.replace(path)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, StorageError):
+            raise
+        remedy = "free space or choose another folder"
+        raise StorageError(f"the model cannot be written: {error}", remedy, field="output_dir", value=str(path)) from error
