@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 from aligntune_core.algorithms import ALGORITHMS, canonical
 from aligntune_core.checkpoint_head import CheckpointHead, read_head
 from aligntune_core.config import CONFIGS, Layer, TrainingConfig, build_config, check_effects, file_layer
-from aligntune_core.data import Rows, load_rows
+from aligntune_core.data import find_source, load_rows
+from aligntune_core.data.heads import check_files
 from aligntune_core.environment import Environment, detect
-from aligntune_core.errors import ConfigError, UnsupportedAlgorithmError
+from aligntune_core.errors import AlignTuneError, ConfigError, Problem, UnsupportedAlgorithmError
 from aligntune_core.matrix import SupportMatrix
 from aligntune_core.ours import EXTRAS, install_remedy
 from aligntune_core.plan import Plan, versions_of
@@ -163,8 +164,6 @@ def _check_required(config: TrainingConfig, model: Any, train_dataset: Any) -> N
         if not present
     ]
     if missing:
-        from aligntune_core.errors import Problem
-
         raise ConfigError([Problem.of(name, "is missing", remedy) for name, remedy in missing])
 
 
@@ -255,6 +254,36 @@ def make_plan(
     if resumption.run is not None and not resumption.finished:
         check_unchanged(resumption.run, plan.record())
     return plan
+
+
+def check_files_of(path: Path) -> tuple[dict[str, Any], list[AlignTuneError]]:
+    """What `validate` says of a settings file: the whole config, and what is wrong with the files it names.
+
+    Raises:
+        AlignTuneError: algorithm, backend or settings are wrong; all bad settings at once.
+    """
+    environment, layers = detect(), [file_layer(path)]
+    algorithm, backend = _selector(layers, "algorithm", None, "sft"), _selector(layers, "backend", None, AUTO)
+    name, _, config = checked_config(algorithm, backend, layers, registry=default_registry(), environment=environment)
+    checks: list[Callable[[], object]] = [
+        lambda: _check_required(config, None, None),
+        lambda: _check_precision(config, environment),
+        lambda: check_folder(
+            _run_dir(config, name, None, environment), overwrite=config.overwrite, resume=bool(config.resume)
+        ),
+    ]
+    if config.model_name:
+        checks.append(lambda: _head_of(config, None))
+    for field in ("dataset_name", "eval_dataset_name"):
+        if value := getattr(config, field):
+            checks.append(lambda value=value, field=field: check_files(find_source(value, field), field))
+    errors = []
+    for check in checks:
+        try:
+            check()
+        except AlignTuneError as error:
+            errors.append(error)
+    return config.model_dump(mode="json"), errors
 
 
 def request_of(plan: Plan) -> TrainRequest:

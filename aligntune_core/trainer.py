@@ -158,7 +158,8 @@ class Trainer:
             model_path=str(model_path.absolute()),
             error=None,
         )
-        self._report(folder)
+        if folder.writes:
+            self.write_report()
         return result
 
     @staticmethod
@@ -185,14 +186,13 @@ class Trainer:
             log.error("%s", "".join(traceback.format_exception(error)))
         try:
             folder.write(status=status, steps_done=recorder.steps_done, error=str(error) or type(error).__name__)
-            self._report(folder)
+            if folder.writes:
+                self.write_report()
         except AlignTuneError as second:  # the disk is full: the first error is the one to tell
             log.warning("run.json could not be written: %s", second)
 
-    def _report(self, folder: RunFolder) -> None:
-        """Write `report.html`; that it cannot be drawn is told and does not end the run."""
-        if not folder.writes:
-            return
+    def write_report(self) -> None:
+        """Write `report.html` anew; that it cannot be drawn is told and ends nothing."""
         from aligntune_core.runs.report import write_report
 
         try:

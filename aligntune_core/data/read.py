@@ -52,6 +52,7 @@ def _library() -> Any:
     except ImportError as error:
         remedy = "pip install 'aligntune[data]'"
         raise BackendUnavailableError("reading rows needs the datasets library", remedy, field="dataset_name") from error
+    datasets.disable_progress_bars()
     return datasets
 
 

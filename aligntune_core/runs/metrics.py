@@ -10,20 +10,25 @@ from typing import Any
 from aligntune_core.runs.storage import write_text, writing
 
 
+def _line(row: Mapping[str, Any]) -> str:
+    """ASCII, so that no character of a model's output can break a line or fail to be encoded."""
+    return json.dumps(row, ensure_ascii=True) + "\n"
+
+
 def append(path: Path, row: Mapping[str, Any]) -> None:
     """Add one row.
 
     Raises:
         StorageError: the disk is full.
     """
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with writing(path), path.open("a", encoding="ascii") as file:
+        file.write(_line(row))
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows that are whole; a last line that was cut off by a kill is passed over."""
     rows = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             row = json.loads(line)
         except ValueError:
@@ -36,5 +41,4 @@ def read(path: Path) -> list[dict[str, Any]]:
 def rewind(path: Path, step: int) -> None:
     """Drop the rows after `step`: the run goes on from there and writes them again."""
     if path.exists():
-        kept = [row for row in read(path) if row.get("step", 0) <= step]
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+        write_text(path, "".join(_line(row) for row in read(path) if row.get("step", 0) <= step))

@@ -13,7 +13,7 @@ from aligntune_core import RunEvents
 from aligntune_core.runs.recorder import diverged
 from transformers import TrainerCallback
 
-_PASSED_OVER = ("epoch", "total_flos", "step")
+_PASSED_OVER = ("epoch", "total_flos", "step", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
 
 class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
@@ -55,7 +55,7 @@ class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         values = {
             name.removeprefix("eval_"): float(value)
             for name, value in logs.items()
-            if isinstance(value, int | float) and name not in _PASSED_OVER and not name.startswith("eval_runtime")
+            if isinstance(value, int | float) and name not in _PASSED_OVER
         }
         if split == "train":
             values |= self._speed(logs)

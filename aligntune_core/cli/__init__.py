@@ -1,0 +1,1 @@
+"""The command line: `main` catches errors and gives exit codes; each other module holds a few commands."""

@@ -1,0 +1,98 @@
+"""`diagnose`: one report of this machine, to read or to paste into a bug report."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aligntune_core.cli.output import json_option, print_json, print_table, strict_option
+from aligntune_core.environment import Environment, detect
+from aligntune_core.factory import default_registry, get_backend_status
+from aligntune_core.plan import versions_of
+
+LOW_DISK = 5 * 10**9
+EXTRAS = {"datasets": "data", "matplotlib": "report", "jinja2": "report", "plotext": "report"}
+
+
+def precision_here(environment: Environment) -> str:
+    """What `precision: auto` will mean, as far as it can be told without a training library."""
+    kinds = {device.kind for device in environment.gpus}
+    if "cuda" in kinds:
+        capability = min((d.capability for d in environment.gpus if d.capability), default=None)
+        return "bf16 or fp16" if capability is None else ("bf16" if capability >= (8, 0) else "fp16")
+    return "fp32"
+
+
+def _problems(environment: Environment, status: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    found = [
+        {"what": f"backend {name}: {s['reason']}", "remedy": s["remedy"]}
+        for name, s in status.items()
+        if not s["available"] and s["version"] is not None
+    ]
+    if not any(s["available"] for s in status.values()):
+        found.append({"what": "no backend can train here", "remedy": "pip install 'aligntune[trl]'"})
+    missing = sorted({extra for package, extra in EXTRAS.items() if package not in environment.packages})
+    found += [{"what": f"the extra '{e}' is not installed", "remedy": f"pip install 'aligntune[{e}]'"} for e in missing]
+    if environment.gpus and "+cpu" in environment.packages.get("torch", ""):
+        found.append({"what": "torch is a CPU build, and there is a GPU", "remedy": "install a CUDA build of torch"})
+    free = shutil.disk_usage(Path.cwd()).free
+    if free < LOW_DISK:
+        found.append({"what": f"only {free / 1e9:.1f} GB are free here", "remedy": "free space or change the folder"})
+    return found
+
+
+def report() -> dict[str, Any]:
+    """The whole report."""
+    environment, registry, status = detect(), default_registry(), get_backend_status()
+    packages: dict[str, str] = {}
+    for backend in registry:
+        packages |= versions_of(backend.distribution)
+    packages = packages or versions_of("aligntune")
+    packages.pop("python", None)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": dict(sorted(packages.items())),
+        "devices": [
+            {"kind": d.kind, "name": d.name, "memory": d.memory, "capability": d.capability} for d in environment.devices
+        ],
+        "precision": precision_here(environment),
+        "backends": status,
+        "problems": _problems(environment, status),
+    }
+
+
+@click.command()
+@json_option
+@strict_option
+def diagnose(as_json: bool, strict: bool) -> None:
+    """Versions, devices, precision, each backend's verdict, and what to mend."""
+    found = report()
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    sys.exit(3 if strict and found["problems"] else 0)
+
+
+def _print(found: dict[str, Any]) -> None:
+    click.echo(f"Python {found['python']} on {found['platform']}")
+    devices = [f"{d['kind']} {d['name']}".strip() + _memory(d["memory"]) for d in found["devices"]]
+    click.echo(f"devices: {', '.join(devices)}; precision auto means {found['precision']}")
+    print_table("", ["package", "version"], [[n, v] for n, v in found["packages"].items()])
+    rows = [[n, "yes" if s["available"] else "no", s["reason"]] for n, s in found["backends"].items()]
+    print_table("", ["backend", "available", "reason"], rows)
+    if not found["problems"]:
+        click.secho("nothing to mend", fg="green")
+    for problem in found["problems"]:
+        click.secho("problem: ", fg="yellow", bold=True, nl=False)
+        click.echo(f"{problem['what']}; {problem['remedy']}")
+
+
+def _memory(size: int | None) -> str:
+    return f" ({size / 2**30:.0f} GiB)" if size else ""

@@ -1,0 +1,95 @@
+"""`aligntune`: the group of commands, and the one place where errors become lines and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from aligntune_core.cli.lazy import LazyGroup
+
+_SHOW = "aligntune_core.cli.show"
+COMMANDS = {
+    "demo": ("aligntune_core.cli.demo:demo", "Train a small model on this machine in about a minute, offline."),
+    "train": ("aligntune_core.cli.train:train", "Fine-tune a model."),
+    "validate": ("aligntune_core.cli.check:validate", "Check a configuration without training."),
+    "explain": ("aligntune_core.cli.check:explain", "Show an algorithm: formula, paper, defaults and their sources."),
+    "list-backends": (f"{_SHOW}:list_backends", "Which backends are installed and can run here."),
+    "list-backends-cmd": (f"{_SHOW}:list_backends", "The same as list-backends."),
+    "matrix": (f"{_SHOW}:matrix", "What each installed backend trains."),
+    "plugins": (f"{_SHOW}:plugins", "The installed plugins, and what is wrong with those that do not load."),
+    "diagnose": ("aligntune_core.cli.diagnose:diagnose", "Versions, devices, backends, and what to mend."),
+    "completion": ("aligntune_core.cli.check:completion", "Print the completion script of a shell."),
+}
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        click.echo(f"aligntune {version('aligntune')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    hidden=frozenset({"list-backends-cmd"}),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def app() -> None:
+    """Fine-tune and align language models through backends that are plugins.
+
+    Start with 'aligntune demo', then 'aligntune train --model-name … --dataset-name …'.
+    """
+
+
+def _say(text: str) -> None:
+    for line in text.splitlines():
+        click.secho("error: ", fg="red", bold=True, err=True, nl=False)
+        click.echo(line, err=True)
+
+
+def _fail(error: BaseException) -> int:
+    """Tell the user what went wrong, and give the exit code."""
+    from aligntune_core.errors import AlignTuneError, RunInterrupted
+
+    if isinstance(error, click.ClickException):
+        _say(error.format_message())
+        return 2
+    if isinstance(error, AlignTuneError):
+        _say(str(error))
+        return error.exit_code
+    if isinstance(error, RunInterrupted):
+        click.echo(str(error), err=True)
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        click.echo("stopped", err=True)
+        return 130
+    import traceback
+
+    traceback.print_exception(error)
+    _say(f"this is a bug of AlignTune: {type(error).__name__}: {error}")
+    return 1
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line; returns its exit code."""
+    try:
+        code = app.main(args=arguments, prog_name="aligntune", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: nothing to tell
+        return 0
+    except BaseException as error:  # noqa: BLE001 - every end of a command passes here
+        if isinstance(error, SystemExit):
+            raise
+        return _fail(error)
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run())

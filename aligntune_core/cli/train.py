@@ -1,0 +1,83 @@
+"""`train`: a flag for every setting, made from the settings themselves."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aligntune_core.cli.lazy import GroupedCommand
+from aligntune_core.cli.output import show_messages
+from aligntune_core.config.aliases import ALIASES
+from aligntune_core.config.describe import Setting, describe
+from aligntune_core.config.settings import CONFIGS
+
+
+class SettingOption(click.Option):
+    """A flag of one setting. Its value is checked with the file's, so that all errors come at once."""
+
+    def __init__(self, setting: Setting, name: str, *, hidden: bool) -> None:
+        flag = f"--{name.replace('_', '-')}"
+        boolean = setting.type == "true or false" or setting.name == "resume"
+        extra: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if boolean else {}
+        help_text = f"{setting.description} [{setting.default}]" if setting.default else setting.description
+        metavar = "[true|false]" if boolean else setting.metavar
+        super().__init__([flag, f"setting_{name}"], help=help_text, hidden=hidden, metavar=metavar, **extra)
+        self.panel = setting.group
+
+
+def _all_settings() -> list[Setting]:
+    """The settings of all algorithms, each once."""
+    found: dict[str, Setting] = {}
+    for cls in CONFIGS.values():
+        for setting in describe(cls):
+            found.setdefault(setting.name, setting)
+    return list(found.values())
+
+
+def setting_options() -> list[click.Parameter]:
+    """A flag for each setting, and a hidden one for each of its other names."""
+    options: list[click.Parameter] = []
+    for setting in _all_settings():
+        options.append(SettingOption(setting, setting.name, hidden=False))
+        options += [SettingOption(setting, alias, hidden=True) for alias in ALIASES.get(setting.name, ())]
+    return options
+
+
+@click.command(cls=GroupedCommand, params=setting_options())
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--algorithm", metavar="NAME", help="What to train [sft, or what CONFIG says].")
+@click.option("--backend", metavar="NAME", help="Who trains: auto or a backend's name [auto, or what CONFIG says].")
+@click.option("--dry-run", is_flag=True, help="Stop after every check: nothing is trained or written.")
+@click.option("--quiet", is_flag=True, help="Print errors and the result only.")
+def train(config: Path | None, algorithm: str | None, backend: str | None, dry_run: bool, quiet: bool, **flags: Any) -> None:
+    """Fine-tune a model, with the settings in CONFIG.yaml and in flags; a flag wins over the file.
+
+    aligntune train --model-name Qwen/Qwen3-0.6B --dataset-name data.jsonl --use-peft
+    """
+    from aligntune_core.factory import get_trainer, layers_of
+
+    settings = {name.removeprefix("setting_"): value for name, value in flags.items() if value is not None}
+    if not quiet:
+        show_messages()
+    if algorithm is None:
+        named = [layer.settings["algorithm"] for layer in layers_of(config, settings) if "algorithm" in layer.settings]
+        algorithm = named[-1] if named else "sft"
+    with get_trainer(algorithm, backend or "auto", config=config, **settings) as trainer:
+        if quiet:
+            trainer.listen()
+        if dry_run:
+            click.echo(f"every check passed; {trainer.run_dir} would be written")
+            return
+        result = trainer.train()
+        click.echo(f"{result.steps} steps in {result.seconds:.1f} s, final loss {_loss(result.final_loss)}")
+        click.echo(f"model:  {result.model_path}")
+        report = trainer.run_dir / "report.html"
+        click.echo(f"report: {report if report.exists() else 'none (see log.txt)'}")
+    sys.exit(0)
+
+
+def _loss(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

@@ -1,0 +1,60 @@
+"""Pytest fixtures for plugin authors: `pytest_plugins = ["aligntune_core.testing.fixtures"]` in a conftest.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aligntune_core import factory
+from aligntune_core.environment import Device, Environment
+from aligntune_core.plugins import BackendRegistry
+from aligntune_core.testing.entry_points import FakeEntryPoint, make_registry
+from aligntune_core.testing.fake_backend import write_fake_model
+
+
+@pytest.fixture
+def environment() -> Environment:
+    """A machine with a CPU and nothing else."""
+    return Environment(devices=(Device("cpu"),))
+
+
+@pytest.fixture
+def use_registry(monkeypatch: pytest.MonkeyPatch) -> Callable[..., BackendRegistry]:
+    """Give `use_registry(fake=FakeBackend(), …)`: for this test, these are the installed backends."""
+
+    def install(**plugins: Any) -> BackendRegistry:
+        registry = make_registry(*(FakeEntryPoint(name, plugin) for name, plugin in plugins.items()))
+        monkeypatch.setattr(factory, "default_registry", lambda: registry)
+        return registry
+
+    return install
+
+
+@pytest.fixture
+def fake_model(tmp_path: Path) -> Path:
+    """A folder that passes core's checks of a checkpoint."""
+    path = tmp_path / "fake-model"
+    write_fake_model(path)
+    return path
+
+
+@pytest.fixture
+def chat_file(tmp_path: Path) -> Path:
+    """Eight rows of prompt and completion in a JSONL file."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"What is {n} + 1? ", "completion": str(n + 1)} for n in range(8)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The test runs in an empty folder."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
