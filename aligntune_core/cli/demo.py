@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import textwrap
@@ -12,7 +13,7 @@ import click
 
 from aligntune_core.cli.output import show_messages
 
-EPOCHS, BATCH, RATE, LENGTH = 40, 24, 3e-3, 96
+EPOCHS, BATCH, RATE, LENGTH = 16, 24, 3e-3, 96
 SHOWN = 4
 
 
@@ -20,28 +21,40 @@ def _ask(trainer: Any, questions: list[str]) -> list[str]:
     return [str(answer) for answer in trainer.predict(questions)]
 
 
+def _tick(value: float, chars: int, delta: float, left: bool = False) -> str:
+    """A number at an axis, as wide as the chart asks."""
+    text = f"{value:.4g}"
+    return text.ljust(chars) if left else text.rjust(chars)
+
+
 def _chart(rows: list[dict[str, Any]]) -> None:
     """The loss curves in the terminal."""
     try:
-        import plotext
+        import plotille
     except ImportError:
-        click.echo("(the loss curve needs plotext: pip install 'aligntune[report]')")
+        click.echo("(the loss curve needs plotille: pip install 'aligntune[report]')")
         return
-    for split, label in (("train", "training loss"), ("eval", "loss on held-back phrasings")):
-        points = [(row["step"], row["loss"]) for row in rows if row["split"] == split and row.get("loss") is not None]
-        if points:
-            plotext.plot(*zip(*points, strict=True), label=label, marker="braille")
-    plotext.theme("clear")
-    plotext.plotsize(min(click.get_terminal_size().columns if hasattr(click, "get_terminal_size") else 80, 80), 16)
-    plotext.xlabel("step")
-    click.echo(plotext.build() if sys.stdout.isatty() else plotext.uncolorize(plotext.build()))
+    figure = plotille.Figure()
+    figure.width, figure.height = min(shutil.get_terminal_size().columns, 80) - 20, 12
+    figure.x_label, figure.y_label = "step", "loss"
+    figure.with_colors = sys.stdout.isatty()
+    figure.register_label_formatter(float, _tick)
+    curves = {
+        split: [(row["step"], row["loss"]) for row in rows if row["split"] == split and row.get("loss") is not None]
+        for split in ("train", "eval")
+    }
+    figure.plot(*zip(*curves["train"], strict=True), label="training", lc="cyan")
+    figure.scatter(*zip(*curves["eval"], strict=True), label="held-back phrasings", lc="yellow", marker="o")
+    figure.set_x_limits(min_=0)
+    figure.set_y_limits(min_=0)
+    click.echo(figure.show(legend=True))
 
 
 def _table(questions: list[str], before: list[str], after: list[str]) -> None:
     for question, old, new in zip(questions, before, after, strict=True):
         click.secho(question, bold=True)
         for label, answer, colour in (("before", old, "red"), ("after", new, "green")):
-            text = textwrap.shorten(answer or "(nothing)", 150, placeholder=" …")
+            text = textwrap.shorten(answer or "(nothing)", 90, placeholder=" …")
             click.secho(f"  {label + ':':8}", fg=colour, nl=False)
             click.echo(textwrap.fill(text, 78, initial_indent=" ", subsequent_indent=" " * 11).lstrip(" ") or "")
 
@@ -70,8 +83,8 @@ def demo(output_dir: str | None, backend: str) -> None:
             raise click.ClickException(f"the backend '{chosen.name}' brings no small model; try another --backend")
         settings: dict[str, Any] = {
             "model_name": str(model), "output_dir": output_dir, "num_epochs": EPOCHS, "batch_size": BATCH,
-            "gradient_accumulation_steps": 1, "learning_rate": RATE, "max_seq_length": LENGTH, "logging_steps": 20,
-            "save_steps": 200, "eval_steps": 100,
+            "gradient_accumulation_steps": 1, "learning_rate": RATE, "max_seq_length": LENGTH, "logging_steps": 10,
+            "save_steps": 80, "eval_steps": 40,
         }  # fmt: skip
         with get_trainer(
             "sft", chosen.name, train_dataset=rows(), eval_dataset=held_back, **settings

@@ -16,7 +16,7 @@ from aligntune_core.factory import default_registry, get_backend_status
 from aligntune_core.plan import versions_of
 
 LOW_DISK = 5 * 10**9
-EXTRAS = {"datasets": "data", "matplotlib": "report", "jinja2": "report", "plotext": "report"}
+EXTRAS = {"datasets": "data", "matplotlib": "report", "jinja2": "report", "plotille": "report"}
 
 
 def precision_here(environment: Environment) -> str:

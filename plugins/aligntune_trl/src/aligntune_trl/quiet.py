@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import os
 
-_NOISY = ("bitsandbytes", "accelerate", "transformers", "trl", "peft", "datasets", "torch.distributed")
-
-
 class _Terminal(logging.Filter):
     """Let only errors through to the terminal; `log.txt` hears everything."""
 
@@ -19,8 +16,7 @@ def hush() -> None:
     """Turn telemetry and progress bars off before and after the libraries are imported."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    for name in _NOISY[:1]:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of optional kernels at import
     import huggingface_hub.constants as hub
 
     if os.environ["HF_HUB_DISABLE_TELEMETRY"].upper() in ("1", "ON", "YES", "TRUE"):
@@ -36,4 +32,5 @@ def hush_handlers() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.enable_propagation()
     for handler in logging.getLogger("transformers").handlers:
-        handler.addFilter(_Terminal())
+        if type(handler) is logging.StreamHandler and not any(isinstance(f, _Terminal) for f in handler.filters):
+            handler.addFilter(_Terminal())  # the library's own one; what others have put there is theirs

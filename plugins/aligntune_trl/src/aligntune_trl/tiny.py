@@ -32,7 +32,7 @@ def _tokenizer() -> Any:
             show_progress=False,
         ),
     )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|pad|>", eos_token="<|end|>")  # noqa: S106
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|pad|>", pad_token="<|pad|>", eos_token="<|end|>")  # noqa: S106
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -41,9 +41,13 @@ def write_tiny_model(model_type: str, path: Path) -> bool:
     """Write a two-layer model with its tokenizer to `path`; False for a type that this backend has none of."""
     if model_type != "causal_lm":
         return False
+    from aligntune_trl.quiet import hush, hush_handlers
+
+    hush()
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
+    hush_handlers()
     tokenizer = _tokenizer()
     config = Qwen2Config(
         vocab_size=len(tokenizer),
