@@ -53,19 +53,38 @@ def _say(text: str) -> None:
         click.echo(line, err=True)
 
 
+def _usage(error: click.ClickException) -> str:
+    """What is wrong with a command line, in the form of our other errors."""
+    from aligntune_core.errors import Problem
+
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    remedy = f"see '{context.command_path if context else 'aligntune'} --help'"
+    if isinstance(error, click.NoSuchOption):
+        if error.possibilities:
+            remedy = f"did you mean {' or '.join(error.possibilities)}?"
+        return str(Problem.of(error.option_name, "there is no such option", remedy))
+    if isinstance(error, click.BadOptionUsage):
+        text = error.format_message().removeprefix(f"Option '{error.option_name}' ").rstrip(".")
+        remedy = f"write {error.option_name} VALUE" if "requires" in text else "write it alone"
+        return str(Problem.of(error.option_name, text, remedy))
+    text, _, own_remedy = error.format_message().removeprefix("Got ").rstrip(".").partition("; ")
+    return str(Problem.of("command line", text, own_remedy or remedy))
+
+
 def _fail(error: BaseException) -> int:
     """Tell the user what went wrong, and give the exit code."""
     from aligntune_core.errors import AlignTuneError, RunInterrupted
 
     if isinstance(error, click.ClickException):
-        _say(error.format_message())
+        _say(_usage(error))
         return 2
     if isinstance(error, AlignTuneError):
         _say(str(error))
         return error.exit_code
-    if isinstance(error, RunInterrupted):
-        click.echo(str(error), err=True)
-        return error.exit_code
+    interrupted = error.__cause__ if isinstance(error, click.Abort) else error  # click turns Ctrl-C into Abort
+    if isinstance(interrupted, RunInterrupted):
+        click.echo(str(interrupted), err=True)
+        return interrupted.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
         click.echo("stopped", err=True)
         return 130
@@ -84,9 +103,9 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: nothing to tell
         return 0
+    except SystemExit as end:  # a command's own code, or click's after completion
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException as error:  # noqa: BLE001 - every end of a command passes here
-        if isinstance(error, SystemExit):
-            raise
         return _fail(error)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from aligntune_core.cli.output import show_messages
 from aligntune_core.config.aliases import ALIASES
 from aligntune_core.config.describe import Setting, describe
 from aligntune_core.config.settings import CONFIGS
+from aligntune_core.environment import rank
+from aligntune_core.values import TrainResult
 
 
 class SettingOption(click.Option):
@@ -60,6 +61,7 @@ def train(config: Path | None, algorithm: str | None, backend: str | None, dry_r
     from aligntune_core.factory import get_trainer, layers_of
 
     settings = {name.removeprefix("setting_"): value for name, value in flags.items() if value is not None}
+    quiet = quiet or rank() > 0
     if not quiet:
         show_messages()
     if algorithm is None:
@@ -72,11 +74,16 @@ def train(config: Path | None, algorithm: str | None, backend: str | None, dry_r
             click.echo(f"every check passed; {trainer.run_dir} would be written")
             return
         result = trainer.train()
-        click.echo(f"{result.steps} steps in {result.seconds:.1f} s, final loss {_loss(result.final_loss)}")
-        click.echo(f"model:  {result.model_path}")
-        report = trainer.run_dir / "report.html"
-        click.echo(f"report: {report if report.exists() else 'none (see log.txt)'}")
-    sys.exit(0)
+        if rank() == 0:
+            _tell(trainer.run_dir, result)
+
+
+def _tell(run_dir: Path, result: TrainResult) -> None:
+    """How the run ended, on standard output."""
+    click.echo(f"{result.steps} steps in {result.seconds:.1f} s, final loss {_loss(result.final_loss)}")
+    click.echo(f"model:  {result.model_path}")
+    report = run_dir / "report.html"
+    click.echo(f"report: {report if report.exists() else 'none (see log.txt)'}")
 
 
 def _loss(value: float | None) -> str:

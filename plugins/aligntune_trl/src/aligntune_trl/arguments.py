@@ -6,13 +6,16 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from aligntune_core import ConfigError, PluginContractError
 from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config import TrainingConfig
 from aligntune_core.config.aliases import BY_ALIAS
+from aligntune_core.errors import gist
+from pydantic import TypeAdapter, ValidationError
+from transformers import Trainer, get_scheduler
 
 OWNED = {
     "output_dir": "output_dir", "per_device_train_batch_size": "batch_size",
@@ -53,6 +56,7 @@ def training_arguments(
         "dataloader_pin_memory": torch.cuda.is_available(),
         "dataloader_drop_last": False,
         "train_sampling_strategy": "random",
+        "ddp_find_unused_parameters": False,
         "gradient_checkpointing": gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if gradient_checkpointing else None,
         "logging_strategy": "steps",
@@ -107,7 +111,26 @@ def with_options(arguments: Mapping[str, Any], options: Mapping[str, Any], confi
         if name not in fields:
             remedy = did_you_mean(name, fields, f"see the fields of {config_class.__name__}")
             raise ConfigError(f"TRL has no field '{name}'", remedy, field="backend_options", value=value)
-    return {name: value for name, value in {**arguments, **options}.items() if name in fields}
+    typed = _typed(options, config_class)
+    return {name: value for name, value in {**arguments, **typed}.items() if name in fields}
+
+
+def _typed(options: Mapping[str, Any], config_class: type) -> dict[str, Any]:
+    """The options as the types that the library declares, which it does not check itself.
+
+    Raises:
+        ConfigError: a value is of another type.
+    """
+    hints = get_type_hints(config_class)
+    typed = {}
+    for name, value in options.items():
+        try:
+            typed[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            kind = getattr(hints[name], "__name__", "") or str(hints[name])
+            text = f"TRL's '{name}' cannot have this value"
+            raise ConfigError(text, f"give it as {kind}", field="backend_options", value=value) from error
+    return typed
 
 
 def make_arguments(config_class: type, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
@@ -120,8 +143,32 @@ def make_arguments(config_class: type, arguments: Mapping[str, Any], options: Ma
         return config_class(**arguments)
     except (ValueError, TypeError, NotImplementedError) as error:
         field = "backend_options" if options else "config"
-        text = str(error).strip().split("\n")[0]
-        raise ConfigError(f"TRL refuses it: {text}", "change or leave out that value", field=field) from error
+        raise ConfigError(f"TRL refuses it: {gist(error)}", "change or leave out that value", field=field) from error
+
+
+def check_optimiser(arguments: Any) -> None:
+    """Make the optimizer and the schedule once, for a weight of no use: the library would fail only in its first step.
+
+    Raises:
+        ConfigError: they cannot be made so.
+    """
+    field = "optimizer"
+    try:
+        kind, values = Trainer.get_optimizer_cls_and_kwargs(arguments)
+        optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **values)
+        field = "lr_scheduler"
+        get_scheduler(
+            arguments.lr_scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=1,
+            num_training_steps=10,
+            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+        )
+    except (ImportError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        value = _plain(arguments.optim if field == "optimizer" else arguments.lr_scheduler_type)
+        library = "optim_args" if field == "optimizer" else "lr_scheduler_kwargs"
+        remedy = f"choose another, or give what it needs in backend_options: {library} and the like"
+        raise ConfigError(f"it cannot be made: {gist(error)}", remedy, field=field, value=value) from error
 
 
 def _plain(value: Any) -> Any:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from aligntune_core import BackendUnavailableError, ConfigError, Environment
+from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config import TrainingConfig
+from aligntune_core.data import template_text
+from aligntune_core.errors import Problem, gist
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
 
 from aligntune_trl.tokenise import PLAIN_TEMPLATE
 
 log = logging.getLogger("aligntune")
 
+_ADAPTED = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+"""The kinds of layers that may get an adapter."""
 LARGE = 1_000_000_000
 """Parameters above which gradient checkpointing is on by default on a GPU."""
 
@@ -68,17 +75,6 @@ def quantisation(config: TrainingConfig, precision: str) -> BitsAndBytesConfig |
     return None
 
 
-def _template_text(given: str) -> str:
-    if "{{" in given or "{%" in given:
-        return given
-    path = Path(given).expanduser()
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        remedy = "give a Jinja template, or the path of a .jinja file"
-        raise ConfigError(f"cannot be read: {error}", remedy, field="chat_template", value=given) from error
-
-
 def load_tokenizer(config: TrainingConfig, name: str) -> Any:
     """The tokenizer, with a pad token and a chat template: its own, the given one, or the plain format."""
     try:
@@ -86,14 +82,17 @@ def load_tokenizer(config: TrainingConfig, name: str) -> Any:
             name, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        text = str(error).strip().split("\n")[0]
-        raise ConfigError(f"its tokenizer cannot be loaded: {text}", "give a whole model", field="model_name", value=name) from error
+        problem = f"its tokenizer cannot be loaded: {gist(error)}"
+        raise ConfigError(problem, "give a whole model", field="model_name", value=name) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what the library makes up where there are no files
+        problem = "it comes without a tokenizer"
+        raise ConfigError(problem, "copy the tokenizer's files into its folder", field="model_name", value=name)
     if tokenizer.eos_token is None:
         log.warning("the tokenizer has no end-of-sequence token: the model will not learn to stop")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if config.chat_template:
-        tokenizer.chat_template = _template_text(config.chat_template)
+        tokenizer.chat_template = template_text(config.chat_template)
     elif not tokenizer.chat_template:
         begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id] and tokenizer.bos_token_id is not None
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + PLAIN_TEMPLATE
@@ -105,12 +104,27 @@ def _adapter(folder: str, options: dict[str, Any], config: TrainingConfig) -> An
     """An adapter folder: its base, and the adapter on it, ready to be trained on."""
     from peft import PeftConfig
 
-    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    model = AutoModelForCausalLM.from_pretrained(base, **options)
-    if config.use_peft is False:
+    if not config.use_peft:
         remedy = "set use_peft: true, or merge the adapter first"
-        raise ConfigError("model_name is an adapter", remedy, field="use_peft", value=False)
-    return PeftModel.from_pretrained(model, folder, is_trainable=True)
+        raise ConfigError("model_name is an adapter", remedy, field="use_peft", value=config.use_peft)
+    if given := sorted(name for name in config.model_fields_set if name.startswith("lora_")):
+        text = "has no effect, model_name is an adapter already"
+        raise ConfigError([Problem.of(name, text, "leave it out", value=getattr(config, name)) for name in given])
+    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    return PeftModel.from_pretrained(_whole(base, options), folder, is_trainable=True)
+
+
+def _whole(name: str, options: dict[str, Any]) -> Any:
+    """The model, with every weight from its files: the library would make up what is missing, and only say so.
+
+    Raises:
+        ConfigError: a weight is missing.
+    """
+    model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
+    if missing := sorted(found["missing_keys"]):
+        problem = f"{len(missing)} of its weights are in no file, such as {missing[0]}"
+        raise ConfigError(problem, "download or copy the model again", field="model_name", value=name)
+    return model
 
 
 def load_model(config: TrainingConfig, precision: str) -> Any:
@@ -134,14 +148,54 @@ def load_model(config: TrainingConfig, precision: str) -> Any:
     try:
         if (Path(name).expanduser() / "adapter_config.json").exists():
             return _adapter(name, options, config)
-        return AutoModelForCausalLM.from_pretrained(name, **options)
+        return _whole(name, options)
+    except ConfigError:
+        raise
     except ImportError as error:
-        field = "attn_implementation" if config.attn_implementation else "model_name"
-        text = str(error).strip().split("\n")[0]
-        raise BackendUnavailableError(text, "install what is named", field=field) from error
+        raise _lacking(config, error) from error
     except (OSError, ValueError, RuntimeError) as error:
-        text = str(error).strip().split("\n")[0][:160]
-        raise ConfigError(f"cannot be loaded: {text}", "give a whole model of a known kind", field="model_name", value=name) from error
+        raise _unloadable(config, error) from error
+
+
+def _lacking(config: TrainingConfig, error: ImportError) -> BackendUnavailableError:
+    text = gist(str(error).rpartition("error: ")[2])
+    if config.attn_implementation:
+        remedy = "leave it out, or set attn_implementation: sdpa"
+        value = config.attn_implementation
+        return BackendUnavailableError(text, remedy, field="attn_implementation", value=value)
+    return BackendUnavailableError(text, "install what is named", field="model_name", value=config.model_name)
+
+
+_CAUSES = (
+    ("does not recognize this architecture", "transformers does not know its model type", "pip install -U transformers"),
+    ("ignore_mismatched_sizes", "its weights do not fit its config.json", "download or copy the model again"),
+)
+"""What a message of transformers holds, what we say, and the remedy."""
+
+
+def _unloadable(config: TrainingConfig, error: Exception) -> ConfigError:
+    text = str(error)
+    if config.attn_implementation and "attn_implementation" in text:
+        remedy = "leave it out, or set sdpa or eager"
+        value = config.attn_implementation
+        return ConfigError("this model has no such attention", remedy, field="attn_implementation", value=value)
+    for part, problem, remedy in _CAUSES:
+        if part in text:
+            return ConfigError(problem, remedy, field="model_name", value=config.model_name)
+    problem, remedy = f"cannot be loaded: {gist(error)}", "give a whole model of a known kind"
+    return ConfigError(problem, remedy, field="model_name", value=config.model_name)
+
+
+def _check_targets(targets: Sequence[str], model: Any) -> None:
+    """Refuse targets that PEFT would not find: it takes a layer's name, or the last parts of its path."""
+    paths = [path for path, module in model.named_modules() if isinstance(module, _ADAPTED)]
+    missing = [t for t in targets if not any(f".{path}".endswith(f".{t}") for path in paths)]
+    if targets and not missing:
+        return
+    problem = f"the model has no layer {missing[0]}" if missing else "no layer is named"
+    layers = {path.rpartition(".")[2] for path in paths}
+    remedy = did_you_mean(missing[0] if missing else None, layers, "its layers are")
+    raise ConfigError(problem, remedy, field="lora_target_modules", value=targets)
 
 
 def lora_config(config: TrainingConfig, model: Any) -> LoraConfig | None:
@@ -154,10 +208,7 @@ def lora_config(config: TrainingConfig, model: Any) -> LoraConfig | None:
         return None
     targets = config.lora_target_modules
     if targets != "all-linear":
-        layers = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-        if missing := sorted(set(targets) - layers):
-            remedy = f"its linear layers are {', '.join(sorted(layers))}"
-            raise ConfigError(f"the model has no layer {missing[0]}", remedy, field="lora_target_modules", value=targets)
+        _check_targets(targets, model)
         targets = list(targets)
     return LoraConfig(
         r=config.lora_r,

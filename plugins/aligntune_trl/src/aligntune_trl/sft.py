@@ -21,6 +21,7 @@ from transformers import PrinterCallback, set_seed  # noqa: E402
 
 from aligntune_trl import loading  # noqa: E402
 from aligntune_trl.arguments import (  # noqa: E402
+    check_optimiser,
     check_read_back,
     make_arguments,
     resolved_arguments,
@@ -224,9 +225,11 @@ def build_sft(request: TrainRequest) -> SftTrainer:
         config.backend_options,
         trl.SFTConfig,
     )
+    arguments = make_arguments(trl.SFTConfig, wanted, config.backend_options)
+    check_optimiser(arguments)
     native = guarded(trl.SFTTrainer)(
         model=model,
-        args=make_arguments(trl.SFTConfig, wanted, config.backend_options),
+        args=arguments,
         train_dataset=train,
         eval_dataset=held_back,
         processing_class=tokenizer,

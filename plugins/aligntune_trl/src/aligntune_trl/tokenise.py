@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aligntune_core import DataError
+from aligntune_core import ConfigError, DataError
+from aligntune_core.errors import gist
 
 log = logging.getLogger("aligntune")
 
@@ -66,7 +67,14 @@ class Tokeniser:
 
     def render(self, messages: Sequence[Mapping[str, str]], *, ask: bool = False) -> str:
         """A conversation as text; `ask` ends it where the assistant's answer begins."""
-        return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask))
+        try:
+            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask))
+        except Exception as error:  # a template is a program, and may raise anything
+            roles = ", ".join(dict.fromkeys(m["role"] for m in messages))
+            problem = f"it fails on a conversation of {roles}: {gist(error)}"
+            remedy = "mend the template, or change the rows"
+            value = self.tokenizer.chat_template
+            raise ConfigError(problem, remedy, field="chat_template", value=value) from error
 
     def _conversation(self, row: Mapping[str, Any]) -> tuple[str, list[Span]]:
         """The text of a conversation and the spans of the answers in it."""
@@ -156,6 +164,9 @@ def tokenise_dataset(rows: Any, tokeniser: Tokeniser, longest: int, field: str) 
     if cut:
         log.info("%s: %d of %d rows are cut at %d tokens", field, cut, len(trained), longest)
     if len(without) == len(trained):
+        if not cut and "messages" in rows.column_names:
+            value = tokeniser.tokenizer.chat_template
+            raise ConfigError("it writes no answer of any row", "mend the template", field="chat_template", value=value)
         problem = f"no row has a trained token within {longest} tokens"
         raise DataError(problem, "raise max_seq_length", field="max_seq_length", value=longest)
     if without:

@@ -1,0 +1,147 @@
+"""The documentation's examples run as they are written, with a tiny model and a few rows in place of hub names."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import runpy
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from aligntune import BackendUnavailableError, Trainer, UnsupportedAlgorithmError
+from aligntune_core.cli.main import run
+from aligntune_core.demo import rows
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+MODELS = (
+    "unsloth/Llama-3.2-1B-Instruct-bnb-4bit",
+    "unsloth/model-bnb-4bit",
+    "unsloth/model",
+    "microsoft/DialoGPT-small",
+    "Qwen/Qwen3-0.6B",
+)
+DATA = "tatsu-lab/alpaca"
+TAKES_LONG = "aligntune demo"
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The language and the text of each block of code."""
+    return [(t.info, t.content) for t in MarkdownIt().parse(page.read_text("utf-8")) if t.type == "fence"]
+
+
+def is_walked(page: Path) -> bool:
+    return not {"_build", "reference"} & set(page.parts) and any(lang in ("python", "bash") for lang, _ in blocks(page))
+
+
+PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if is_walked(page))
+
+
+def settings_files() -> dict[str, str]:
+    """The YAML blocks that name their file in the first line."""
+    found = [text for page in DOCS.rglob("*.md") for language, text in blocks(page) if language == "yaml"]
+    return {text.splitlines()[0].removeprefix("# "): text for text in found}
+
+
+@pytest.fixture
+def names(tiny: Path) -> Mapping[str, str]:
+    """What stands in the text → what is put in its place; a call whose page says that rows are left out gets some."""
+    with_rows = {'"model"': f'"{tiny}", dataset_name="questions.jsonl"'}
+    return dict.fromkeys(MODELS, str(tiny)) | {DATA: "questions.jsonl"} | with_rows
+
+
+@pytest.fixture
+def here(tmp_path: Path, names: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files that the documentation speaks of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("aligntune_trl.generate.LONGEST_ANSWER", 8)  # an untrained model talks to the end
+    asked = rows()[:8]
+    for name, question, answer in (("questions", "instruction", "output"), ("answers", "question", "answer")):
+        lines = [json.dumps({question: row["instruction"], answer: row["output"]}) for row in asked]
+        Path(f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    for name, text in settings_files().items():
+        Path(name).write_text(local(text, names), "utf-8")
+    logger = logging.getLogger("aligntune")
+    handlers = list(logger.handlers)
+    yield tmp_path
+    logger.handlers[:] = handlers  # the command line adds its own
+
+
+def local(text: str, names: Mapping[str, str]) -> str:
+    for name, path in names.items():
+        text = text.replace(name, path)
+    return text
+
+
+def error_of(statement: ast.stmt, source: str) -> type[Exception] | None:
+    """The error that the page says a statement raises today."""
+    if isinstance(statement, ast.Try) or "_trainer(" not in source:
+        return None
+    if 'backend="unsloth"' in source:
+        return BackendUnavailableError
+    return UnsupportedAlgorithmError if "create_rl_trainer(" in source else None
+
+
+def run_python(text: str, namespace: dict[str, Any]) -> None:
+    """Run a block statement by statement; what the page says fails must fail so, the rest must work."""
+    for statement in ast.parse(text).body:
+        source = ast.get_source_segment(text, statement) or ""
+        path = Path("example.py")
+        path.write_text(source, "utf-8")
+        expected = error_of(statement, source)
+        if expected is not None:
+            with pytest.raises(expected) as raised:
+                runpy.run_path(str(path), init_globals=namespace)
+            assert type(raised.value) is expected
+            continue
+        namespace |= runpy.run_path(str(path), init_globals=namespace)
+        if "trainer = " in source:
+            check_trainer(namespace["trainer"])
+
+
+def check_trainer(trainer: Trainer) -> None:
+    assert trainer.selection.backend == "trl"
+    assert type(trainer.native).__name__ == "SFTTrainer"
+    trainer.close()
+
+
+def run_bash(text: str) -> None:
+    """Run each command; a command that trains does train."""
+    for line in text.splitlines():
+        if line and not line.startswith("#") and line != TAKES_LONG:
+            program, *arguments = shlex.split(line)
+            assert program == "aligntune"
+            assert run(arguments) == 0, line
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_works_from_top_to_bottom(name: str, names: Mapping[str, str], here: Path) -> None:
+    namespace: dict[str, Any] = {}
+    for language, text in blocks(DOCS / name):
+        if language == "python":
+            run_python(local(text, names), namespace)
+        elif language == "bash":
+            run_bash(local(text, names))
+
+
+@pytest.mark.parametrize("name", sorted(settings_files().keys() - {"bad.yaml"}))
+def test_a_settings_file_passes_every_check(name: str, here: Path) -> None:
+    assert run(["train", name, "--output-dir", "new", "--dry-run"]) == 0
+
+
+def test_the_errors_that_are_shown_are_those_that_come(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = [text for _, text in blocks(DOCS / "user-guide/configuration.md") if text.startswith("error: ")]
+    assert run(["validate", "bad.yaml"]) == 2
+    assert capsys.readouterr().err == shown[0]
+
+
+def test_a_call_without_rows_says_so(tiny: Path, here: Path) -> None:
+    from aligntune import ConfigError, create_sft_trainer
+
+    with pytest.raises(ConfigError, match="dataset_name: is missing"):
+        create_sft_trainer(model_name=str(tiny), backend="trl")
