@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from aligntune_core.factory import (
         create_rl_trainer,
         create_sft_trainer,
-        get_backend_status,
         get_trainer,
-        list_backends,
-        support_matrix,
     )
+    from aligntune_core.installed import get_backend_status, list_backends, support_matrix
     from aligntune_core.ours import BackendType
     from aligntune_core.trainer import Trainer
     from aligntune_core.values import TrainResult
@@ -38,6 +36,7 @@ __version__ = "0.1.0"
 
 _ERRORS = "aligntune_core.errors"
 _FACTORY = "aligntune_core.factory"
+_INSTALLED = "aligntune_core.installed"
 _HOME = {
     "AlignTuneError": _ERRORS,
     "BackendType": "aligntune_core.ours",
@@ -58,10 +57,10 @@ _HOME = {
     "UnsupportedAlgorithmError": _ERRORS,
     "create_rl_trainer": _FACTORY,
     "create_sft_trainer": _FACTORY,
-    "get_backend_status": _FACTORY,
+    "get_backend_status": _INSTALLED,
     "get_trainer": _FACTORY,
-    "list_backends": _FACTORY,
-    "support_matrix": _FACTORY,
+    "list_backends": _INSTALLED,
+    "support_matrix": _INSTALLED,
 }
 
 __all__ = [

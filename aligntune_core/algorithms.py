@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from aligntune_core.errors import Problem, UnknownAlgorithmError
@@ -78,7 +78,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 LONGEST_NAME = 64
-LONGEST_LIST = 100
+LONGEST_LIST, LONGEST_REMEDY = 100, 160
 
 
 def fold(name: object) -> str:
@@ -90,27 +90,30 @@ def fold(name: object) -> str:
 
 
 def nearest(name: object, choices: Iterable[str]) -> str | None:
-    """The choice that is spelt most like `name`, or None; one that begins with it comes first."""
-    by_fold = {fold(choice): choice for choice in sorted(choices)}
+    """The choice that is spelt most like `name`, or None; the first that begins with it wins, in a set by the alphabet."""
+    ordered = choices if isinstance(choices, Sequence) else sorted(choices)
+    by_fold = {fold(choice): choice for choice in ordered}
     folded = fold(name)
     longer = [choice for choice in by_fold if len(folded) > 2 and choice.startswith(folded)]
-    found = sorted(longer, key=len)[:1] or difflib.get_close_matches(folded, by_fold, n=1, cutoff=0.6)
+    found = longer[:1] or difflib.get_close_matches(folded, by_fold, n=1, cutoff=0.6)
     return by_fold[found[0]] if found else None
 
 
 def lookup(name: object, choices: Iterable[str]) -> str | None:
     """The choice that `name` means, or None: `dr-grpo`, `Dr. GRPO` and `drgrpo` all mean `dr_grpo`."""
-    folded = fold(name)
-    return next((c for c in choices if fold(c) == folded), None) if folded else None
+    listed, folded = list(choices), fold(name)
+    if isinstance(name, str) and name in listed:
+        return str(name)
+    return next((c for c in listed if fold(c) == folded), None) if folded else None
 
 
-def did_you_mean(name: object, choices: Iterable[str], kind: str) -> str:
+def did_you_mean(name: object, choices: Collection[str], kind: str) -> str:
     """The remedy for a name that nobody has: the nearest choice, and all of them where they fit in a line."""
-    listed = sorted(choices)
-    guess = nearest(name, listed)
-    everything = f"{kind}: {', '.join(listed) or 'none'}"
+    guess = nearest(name, choices)
+    everything = f"{kind}: {', '.join(sorted(choices)) or 'none'}"
     if guess is None:
-        return everything
+        cut = everything[:LONGEST_REMEDY].rpartition(",")[0] + ", …"
+        return everything if len(everything) <= LONGEST_REMEDY else cut
     return f"did you mean '{guess}'?" + (f" {everything}" if len(everything) <= LONGEST_LIST else "")
 
 
@@ -124,8 +127,8 @@ def canonical(name: object, extra: Iterable[str] = ()) -> str:
     Raises:
         UnknownAlgorithmError: nothing is called so; the remedy has the nearest name and all choices.
     """
-    choices = [*ALGORITHMS, *extra]
-    found = lookup(name, choices)
+    choices = {*ALGORITHMS, *extra}
+    found = lookup(name, ALGORITHMS) or lookup(name, sorted(choices))
     if found is None:
         remedy = did_you_mean(name, choices, "the algorithms are")
         raise UnknownAlgorithmError([Problem.of("algorithm", "no algorithm has this name", remedy, value=name)])

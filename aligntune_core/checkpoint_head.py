@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aligntune_core.data.source import HUB_NAME, looks_like_path
+from aligntune_core.data.source import HUB_NAME, close_to, looks_like_path
 from aligntune_core.errors import ConfigError
 
 _SUFFIXES = (
@@ -20,6 +20,9 @@ _SUFFIXES = (
     ("LMHeadModel", "causal_lm"),
     ("ForConditionalGeneration", "causal_lm"),
 )
+
+
+AGAIN = "download or copy the model again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,10 @@ def _fail(name: object, problem: str, remedy: str) -> ConfigError:
 def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _fail(name, f"{path.name} cannot be read: {error}", "download or copy the model again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _fail(name, f"{path.name} cannot be read: {error}", AGAIN) from error
     if not isinstance(content, dict):
-        raise _fail(name, f"{path.name} holds no object", "download or copy the model again")
+        raise _fail(name, f"{path.name} holds no object", AGAIN)
     return content
 
 
@@ -49,7 +52,10 @@ def _check_safetensors(path: Path, name: str) -> None:
     """The header says how long the file must be; a download that broke off is shorter."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(8)
+        if start == b"version ":
+            raise _fail(name, f"{path.name} is a git-lfs pointer, not the weights", "run git lfs pull in the folder")
+        length = int.from_bytes(start, "little")
         try:
             header = json.loads(file.read(length)) if 0 < length <= min(size, 100_000_000) else None
             ends = [v["data_offsets"][1] for k, v in (header or {}).items() if k != "__metadata__"]
@@ -58,17 +64,20 @@ def _check_safetensors(path: Path, name: str) -> None:
     expected = 8 + length + max(ends, default=0) if header is not None else None
     if expected != size:
         wanted = f"{expected:,} bytes are expected" if expected else "its header is broken"
-        raise _fail(name, f"{path.name} has {size:,} bytes, {wanted}", "download or copy the model again")
+        raise _fail(name, f"{path.name} has {size:,} bytes, {wanted}", AGAIN)
 
 
 def _check_weights(folder: Path, name: str) -> None:
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        files = set(_read_json(index, name).get("weight_map", {}).values())
+        weight_map = _read_json(index, name).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+            raise _fail(name, f"{index.name} does not say which file holds which weight", AGAIN)
+        files = set(weight_map.values())
         if outside := sorted(f for f in files if f != os.path.basename(f)):
             raise _fail(name, f"its index names a file outside its folder: {outside[0]}", "do not use this model")
         if missing := sorted(f for f in files if not (folder / f).exists()):
-            raise _fail(name, f"{missing[0]} is missing", "download or copy the model again")
+            raise _fail(name, f"{missing[0]} is missing", AGAIN)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
@@ -85,7 +94,10 @@ def _kind(config: Mapping[str, Any], name: str) -> str:
         return "encoder_decoder"
     if config.get("is_encoder_decoder"):
         return "seq2seq"
-    architecture = str((config.get("architectures") or ["ForCausalLM"])[0])
+    architectures = config.get("architectures") or ["ForCausalLM"]
+    if not isinstance(architectures, list):
+        raise _fail(name, "architectures in config.json is no list", AGAIN)
+    architecture = str(architectures[0])
     return next((kind for suffix, kind in _SUFFIXES if architecture.endswith(suffix)), "classification")
 
 
@@ -96,6 +108,16 @@ def _head(config: Mapping[str, Any], name: str, trust_remote_code: bool) -> Chec
     return CheckpointHead(_kind(config, name), bool(config.get("quantization_config")))
 
 
+def _under(base: str, name: str, trust_remote_code: bool) -> CheckpointHead:
+    """The model under the adapter `name`; the user gave only the adapter, so an error is told of that."""
+    if (Path(base).expanduser() / "adapter_config.json").exists():
+        raise _fail(name, f"its base, {base}, is an adapter too", "merge that one into its own base first")
+    try:
+        return read_head(base, None, trust_remote_code=trust_remote_code)
+    except ConfigError as error:
+        raise _fail(name, f"its base, {base}: {error.problem}", error.remedy) from error
+
+
 def _local(folder: Path, name: str, trust_remote_code: bool) -> CheckpointHead:
     adapter = folder / "adapter_config.json"
     if adapter.exists():
@@ -103,7 +125,7 @@ def _local(folder: Path, name: str, trust_remote_code: bool) -> CheckpointHead:
         if not isinstance(base, str) or not base:
             raise _fail(name, "adapter_config.json names no base model", "give an adapter that PEFT saved")
         _check_weights(folder, name)
-        under = read_head(base, None, trust_remote_code=trust_remote_code)
+        under = _under(base, name, trust_remote_code)
         return CheckpointHead(under.model_type, under.quantised, base)
     if not (folder / "config.json").exists():
         raise _fail(name, "this folder has no config.json", "give a transformers model folder")
@@ -146,7 +168,8 @@ def read_head(model_name: str, revision: str | None, *, trust_remote_code: bool)
     if folder.exists():
         raise _fail(model_name, "is a file", "give the folder that holds config.json")
     if looks_like_path(model_name):
-        raise _fail(model_name, "this folder does not exist", "give an existing folder or a hub name")
+        remedy = close_to(model_name) or "give an existing folder or a hub name"
+        raise _fail(model_name, "this folder does not exist", remedy)
     if not HUB_NAME.match(model_name):
         raise _fail(model_name, "is neither a folder nor a hub name", "a hub name is 'name' or 'owner/name'")
     return _from_hub(model_name, revision, trust_remote_code)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -80,6 +78,9 @@ def _visible(indices: list[int]) -> list[int]:
 @cache
 def _query_nvidia() -> dict[int, tuple[str, int, tuple[int, int]]]:
     """Index → (name, memory, capability), from the driver's own tool; empty where it is not there."""
+    import shutil
+    import subprocess
+
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return {}

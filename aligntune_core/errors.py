@@ -29,11 +29,34 @@ _MISSING: Final = object()
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 _short.maxlist = _short.maxdict = _short.maxtuple = 4
+LONGEST_VALUE, LONGEST_TEXT = 100, 1000
 
 
-def _clean(text: str) -> str:
-    """One line of printable text: what a file or a model wrote may hold anything."""
-    return "".join(char if char.isprintable() else " " for char in text).strip()
+def _clean(text: str, longest: int = LONGEST_TEXT) -> str:
+    """One line of printable text, not too long: what a file or a model wrote may hold anything."""
+    text = "".join(char if char.isprintable() else " " for char in text[: longest + 1]).strip()
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _shown(value: object) -> str:
+    try:
+        return _clean(_short.repr(value), LONGEST_VALUE)
+    except Exception:  # noqa: BLE001 - a value that cannot be shown, such as a number of 5000 digits, is still told of
+        return f"<{_clean(type(value).__name__, LONGEST_VALUE)}>"
+
+
+_KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+
+
+def kind_of(value: object) -> str:
+    """The plain word for what a value is."""
+    return "null" if value is None else _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+def gist(error: object) -> str:
+    """The first sentence of another library's error, short enough to stand within ours."""
+    first = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
+    return _clean(first, 120) or type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +70,8 @@ class Problem:
 
     @classmethod
     def of(cls, field: str | None, problem: str, remedy: str = "", *, value: Any = _MISSING) -> Problem:
-        shown = None if value is _MISSING else _clean(_short.repr(value))
-        return cls(field, shown, _clean(problem), _clean(remedy))
+        shown = None if value is _MISSING else _shown(value)
+        return cls(None if field is None else _clean(field, LONGEST_VALUE), shown, _clean(problem), _clean(remedy))
 
     def __str__(self) -> str:
         head = self.field or ""

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, get_args
 
 import pluggy
 
 from aligntune_core.environment import Environment
 from aligntune_core.errors import AlignTuneError, PluginContractError, PluginLoadError
 from aligntune_core.hookspecs import GROUP, PROJECT, REQUIRED, BackendSpecs
-from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, Support, TrainRequest
+from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, Level, Support, TrainRequest
 
 log = logging.getLogger("aligntune")
 
@@ -72,7 +72,8 @@ class Backend:
         self._plugin = manager.get_plugin(name)
 
     def _call(self, hook: str, **arguments: Any) -> Any:
-        others = [p for n, p in self._manager.list_name_plugin() if n != self.name and _is_backend(p)]
+        plugins = self._manager.list_name_plugin()
+        others = [p for n, p in plugins if n != self.name and _is_backend(p, self._manager)]
         caller = self._manager.subset_hook_caller(hook, remove_plugins=others)
         try:
             with contextlib.redirect_stdout(sys.stderr) if hook != "build_trainer" else contextlib.nullcontext():
@@ -98,13 +99,10 @@ class Backend:
         """
         found: dict[str, AlgorithmSupport] = {}
         for support in self._call("provides_algorithms") or ():
-            if not isinstance(support, AlgorithmSupport) or not _NAME.match(str(support.algorithm)):
-                raise self._broke(f"provides_algorithms() gave {type(support).__name__}, not an AlgorithmSupport")
+            if problem := _broken_claim(support):
+                raise self._broke(f"provides_algorithms() gave {problem}")
             if support.algorithm in found:
-                raise self._broke(f"provides_algorithms() gives '{support.algorithm}' twice")
-            for cell, level in support.cells.items():
-                if not isinstance(level, Support) or (level.level != "full" and not level.note):
-                    raise self._broke(f"the cell {cell} of '{support.algorithm}' has no level, or no note")
+                raise self._broke(f"provides_algorithms() gave '{support.algorithm}' twice")
             found[support.algorithm] = support
         return found
 
@@ -132,7 +130,10 @@ class Backend:
         Raises:
             PluginContractError: the object lacks a method of `BackendTrainer`.
         """
-        trainer = self._call("build_trainer", request=request)
+        try:
+            trainer = self._call("build_trainer", request=request)
+        except SystemExit as error:
+            raise self._broke(f"build_trainer() ended the process with {error}") from error
         if not isinstance(trainer, BackendTrainer):
             raise self._broke(f"build_trainer() gave {type(trainer).__name__}, which is no BackendTrainer")
         return trainer
@@ -170,8 +171,10 @@ def _origin(entry: metadata.EntryPoint) -> tuple[str, str]:
     return (distribution.name, distribution.version) if distribution else ("unknown", "unknown")
 
 
-def _is_backend(plugin: object) -> bool:
-    return any(hasattr(plugin, hook) for hook in REQUIRED)
+def _is_backend(plugin: object, manager: pluggy.PluginManager) -> bool:
+    """Whether it answers a hook itself; one that wraps the hooks of others stays in every call."""
+    marks = [manager.parse_hookimpl_opts(plugin, hook) for hook in REQUIRED if hasattr(plugin, hook)]
+    return any(mark and not (mark.get("wrapper") or mark.get("hookwrapper")) for mark in marks)
 
 
 def _names(variable: str, environ: Mapping[str, str]) -> frozenset[str] | None:
@@ -184,6 +187,24 @@ def _allowed(name: str, environ: Mapping[str, str]) -> bool:
     allow = _names("ALIGNTUNE_PLUGINS", environ)
     deny = _names("ALIGNTUNE_DISABLE_PLUGINS", environ) or frozenset()
     return name not in deny and (allow is None or name in allow)
+
+
+def _broken_claim(claim: object) -> str:
+    """What is wrong with one thing that `provides_algorithms` gave; empty where nothing is."""
+    if not isinstance(claim, AlgorithmSupport):
+        return f"{type(claim).__name__}, not an AlgorithmSupport"
+    if not _NAME.match(str(claim.algorithm)):
+        return f"an algorithm called {claim.algorithm!r}"
+    if not isinstance(claim.preference, int):
+        return f"'{claim.algorithm}' with a preference that is no whole number"
+    for cell, support in claim.cells.items():
+        if not (isinstance(cell, tuple) and len(cell) == 2 and all(isinstance(part, str) for part in cell)):
+            return f"'{claim.algorithm}' with the cell {cell!r}, which is no (task, model type)"
+        if not isinstance(support, Support) or support.level not in get_args(Level):
+            return f"'{claim.algorithm}' with the cell {cell!r}, which has no level"
+        if support.level != "full" and not support.note:
+            return f"'{claim.algorithm}' with the cell {cell!r}, which is {support.level} and has no note"
+    return ""
 
 
 def _check_requirement(entry: metadata.EntryPoint) -> None:
@@ -211,11 +232,21 @@ def _check_hooks(plugin: object, name: str, spec: pluggy.PluginManager) -> None:
     for hook in _HOOKS:
         function = getattr(plugin, hook, None)
         options = spec.parse_hookimpl_opts(plugin, hook) if function else None
-        if options is None:
+        if function is None or options is None:
             if hook in REQUIRED:
                 raise PluginContractError(f"the hook {hook}() is missing", "define it and mark it with @hookimpl")
         elif options.get("specname"):
             raise PluginContractError(f"{hook}() uses specname", "name the function like the hook")
+        else:
+            _check_arguments(hook, function)
+
+
+def _check_arguments(hook: str, function: Callable[..., object]) -> None:
+    """An argument with a default gets no value in pluggy 1.6.0, and does in 1.7.0; a keyword-only one never does."""
+    for argument in inspect.signature(function).parameters.values():
+        if argument.default is not argument.empty or argument.kind is argument.KEYWORD_ONLY:
+            problem = f"the argument '{argument.name}' of {hook}() is keyword-only or has a default"
+            raise PluginContractError(problem, "make it plain: arguments are given by name")
 
 
 def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Backend | LoadFailure:
@@ -283,7 +314,7 @@ def load_registry(
         _clash(entries) if len({_origin(e) for e in entries}) > 1 else _load(manager, entries[0])
         for _, entries in sorted(by_name.items())
     ]
-    failures = [cast("LoadFailure", r) for r in results if isinstance(r, LoadFailure)]
+    failures = [r for r in results if isinstance(r, LoadFailure)]
     for failure in failures:
         if environ.get("ALIGNTUNE_STRICT_PLUGINS") == "1":
             failure.raise_()

@@ -51,7 +51,7 @@ def backend_name(asked: object, installed: Mapping[str, object], failed: Mapping
         UnknownBackendError: nobody has it.
     """
     choices = {AUTO, *installed, *failed, *EXTRAS}
-    found = lookup(asked, choices)
+    found = lookup(asked, sorted(choices))
     if found is None:
         remedy = did_you_mean(asked, choices, "the choices are")
         raise UnknownBackendError("no backend has this name", remedy, field="backend", value=asked)
@@ -63,11 +63,14 @@ def _unsupported(matrix: SupportMatrix, backend: str, what: Mapping[str, Any]) -
     able = [b for b in matrix.trains(**wanted) if b != backend]
     note = matrix.support(backend, **wanted).note
     remedy = f'use backend="{able[0]}"' if able else "no installed backend trains it; see 'aligntune matrix'"
-    described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in wanted.items())
-    problem = f"the backend '{backend}' does not train {described}"
+    problem = f"the backend '{backend}' does not train {_described(wanted)}"
     return UnsupportedAlgorithmError(
         f"{problem} ({note})" if note else problem, remedy, field="algorithm", value=what["algorithm"]
     )
+
+
+def _described(what: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in what.items() if value is not None)
 
 
 def _explicit(
@@ -109,8 +112,8 @@ def _automatic(
     reasons = "; ".join(f"{r.backend}: {r.reason}" for r in rejected)
     remedies = [install_remedy(name) for name in EXTRAS if name not in matrix.supports]
     raise NoBackendError(
-        f"no backend can train {what['algorithm']} here ({reasons})",
-        remedies[0] if remedies and not able else "see 'aligntune diagnose'",
+        f"no backend can train {_described(what)} here ({reasons})",
+        remedies[0] if remedies and not matrix.supports else "see 'aligntune diagnose'",
         field="backend",
         value=asked,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from aligntune_core.errors import AlignTuneError, ConfigError, DivergedError, RunInterrupted
+from aligntune_core.errors import AlignTuneError, ConfigError, PluginContractError, RunInterrupted
 from aligntune_core.plan import Plan
 from aligntune_core.runs import metrics
 from aligntune_core.runs.folder import METRICS, MODEL, SAMPLES, RunFolder, prune
@@ -40,6 +40,7 @@ class Trainer:
     def __init__(self, plan: Plan, backend: BackendTrainer | None, run_log: RunLog) -> None:
         self._plan, self._backend, self._log = plan, backend, run_log
         self._listeners: list[Listener] | None = None
+        self._trained = False
         self.run_dir: Path = plan.run_dir
         self.selection: Selection = plan.selection
 
@@ -74,10 +75,14 @@ class Trainer:
             How it ended; for a run that is already finished, how it ended then, and nothing is written.
 
         Raises:
+            ConfigError: it has trained before, and `resume` does not say to go on; settings or data have changed.
             DivergedError: a loss or gradient is not finite.
             StorageError: the disk is full; the last good checkpoint is intact.
             RunInterrupted: Ctrl-C or SIGTERM; state is saved.
         """
+        if self._trained and not resume:
+            remedy = "make a new trainer, or go on with train(resume=True)"
+            raise ConfigError("this trainer has trained already", remedy, field="resume", value=resume)
         resumption = self._plan.resumption if resume is None else find_resumption(resume, self.run_dir)
         if resumption.finished and resumption.run is not None:
             log.info("%s is already finished; nothing is written", self.run_dir)
@@ -91,7 +96,8 @@ class Trainer:
             first = int(resumption.checkpoint.name.rpartition("-")[2])
         if resumption.run is not None:
             check_unchanged(resumption.run, self._plan.record())
-        folder.open(overwrite=self._plan.config.overwrite)
+        folder.open(overwrite=self._plan.config.overwrite and not self._trained)
+        self._trained = True
         listeners = [default_progress()] if self._listeners is None else self._listeners
         listeners = listeners if folder.writes else []
         keep = self._plan.config.save_total_limit
@@ -118,6 +124,9 @@ class Trainer:
             self._record_failure(folder, recorder, error)
             if not isinstance(error, AlignTuneError) and is_storage_error(error):
                 raise storage_error(self.run_dir, error) from error
+            if isinstance(error, SystemExit):
+                problem, remedy = f"the training loop ended the process with {error}", "see log.txt in the run folder"
+                raise PluginContractError(problem, remedy, field="backend", value=self.selection.backend) from error
             raise
 
     def _loop(self, backend: BackendTrainer, recorder: Recorder) -> None:
@@ -182,8 +191,8 @@ class Trainer:
 
     def _record_failure(self, folder: RunFolder, recorder: Recorder, error: BaseException) -> None:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        if not isinstance(error, AlignTuneError | KeyboardInterrupt) or isinstance(error, DivergedError):
-            log.error("%s", "".join(traceback.format_exception(error)))
+        told = isinstance(error, AlignTuneError | KeyboardInterrupt)
+        log.error("%s", error if told else "".join(traceback.format_exception(error)))
         try:
             folder.write(status=status, steps_done=recorder.steps_done, error=str(error) or type(error).__name__)
             if folder.writes:

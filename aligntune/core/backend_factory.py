@@ -3,11 +3,9 @@
 from aligntune_core.factory import (
     create_rl_trainer,
     create_sft_trainer,
-    get_backend_status,
     get_trainer,
-    list_backends,
-    support_matrix,
 )
+from aligntune_core.installed import get_backend_status, list_backends, support_matrix
 from aligntune_core.ours import BackendType
 
 __all__ = [

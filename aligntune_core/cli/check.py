@@ -17,7 +17,7 @@ from aligntune_core.cli.output import json_option, print_json, print_table
 def validate(config: Path, as_json: bool) -> None:
     """Check CONFIG: every setting, the backend, the output folder, the model's and the data's files."""
     from aligntune_core.errors import AlignTuneError
-    from aligntune_core.factory import check_files_of
+    from aligntune_core.checks import check_files_of
 
     problems, settings, code = [], None, 0
     try:
@@ -44,7 +44,8 @@ def explain(algorithm: str, as_json: bool) -> None:
     """Show ALGORITHM: formula, paper, and every default with its source."""
     from aligntune_core.algorithms import ALGORITHMS, canonical
     from aligntune_core.config.describe import describe
-    from aligntune_core.factory import config_class, default_registry, support_matrix
+    from aligntune_core.checks import config_class
+    from aligntune_core.installed import default_registry, support_matrix
 
     registry = default_registry()
     name = canonical(algorithm, registry.extra_algorithms)

@@ -69,7 +69,8 @@ def demo(output_dir: str | None, backend: str) -> None:
     """
     from aligntune_core.demo import HELD_BACK, rows
     from aligntune_core.environment import detect
-    from aligntune_core.factory import choose, default_registry, get_trainer
+    from aligntune_core.factory import get_trainer
+    from aligntune_core.installed import choose, default_registry
     from aligntune_core.runs.metrics import append, read
 
     show_messages()

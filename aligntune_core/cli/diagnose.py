@@ -12,7 +12,7 @@ import click
 
 from aligntune_core.cli.output import json_option, print_json, print_table, strict_option
 from aligntune_core.environment import Environment, detect
-from aligntune_core.factory import default_registry, get_backend_status
+from aligntune_core.installed import default_registry, get_backend_status
 from aligntune_core.plan import versions_of
 
 LOW_DISK = 5 * 10**9

@@ -36,9 +36,11 @@ _STYLES |= {"no": "red", "No": "dim", "broken": "bold red"}
 
 
 class Messages(logging.Handler):
-    """AlignTune's own messages, on standard error, as plain lines."""
+    """AlignTune's own messages, on standard error, as plain lines. An error is told by the command that ends with it."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            return
         if record.levelno >= logging.WARNING:
             click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
         click.echo(record.getMessage().strip().split("\n")[-1], err=True)

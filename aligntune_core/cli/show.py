@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from aligntune_core.cli.output import json_option, print_json, print_table, strict_option
-from aligntune_core.factory import build_matrix, default_registry, get_backend_status
+from aligntune_core.installed import build_matrix, default_registry, get_backend_status
 from aligntune_core.matrix import SupportMatrix
 
 TABLES = (("algorithm", "Algorithm"), ("model_type", "Model type (SFT)"), ("task", "Task (SFT)"))

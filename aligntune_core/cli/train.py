@@ -58,7 +58,8 @@ def train(config: Path | None, algorithm: str | None, backend: str | None, dry_r
 
     aligntune train --model-name Qwen/Qwen3-0.6B --dataset-name data.jsonl --use-peft
     """
-    from aligntune_core.factory import get_trainer, layers_of
+    from aligntune_core.checks import layers_of
+    from aligntune_core.factory import get_trainer
 
     settings = {name.removeprefix("setting_"): value for name, value in flags.items() if value is not None}
     quiet = quiet or rank() > 0

@@ -56,6 +56,14 @@ def _annotation(kinds: list[Any], name: str) -> str:
     return " | ".join([*parts, "None"])
 
 
+def default_text(cls: type[TrainingConfig], name: str) -> str:
+    """A setting's default as text; empty where unset means: decided later."""
+    if name == "learning_rate":
+        full, lora, _ = cls.learning_rates
+        return f"{full:g}, with LoRA {lora:g}"
+    return _default(cls.model_fields[name].get_default())
+
+
 def _default(value: Any) -> str:
     if value is None:
         return ""
@@ -76,15 +84,12 @@ def describe(cls: type[TrainingConfig]) -> list[Setting]:
                 continue
             kinds = list(dict.fromkeys(k for part in (field.annotation, *field.metadata) for k in _bare(part) if isinstance(k, type)))
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-            default, source = _default(field.get_default()), str(extra.get("source", ""))
-            if name == "learning_rate":
-                full, lora, source = cls.learning_rates
-                default = f"{full:g}, with LoRA {lora:g}"
+            source = cls.learning_rates[2] if name == "learning_rate" else str(extra.get("source", ""))
             found[name] = Setting(
                 name=name,
                 type=_WORDS.get(kinds[0], "text"),
                 annotation=_annotation(kinds, name),
-                default=default,
+                default=default_text(cls, name),
                 description=field.description or "",
                 source=source,
                 group=home.title or cls.__name__.removesuffix("Config"),

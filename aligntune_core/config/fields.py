@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictStr
 from pydantic_core import PydanticCustomError
 
 
-def problem(message: str) -> PydanticCustomError:
-    """An error whose text is shown as it stands."""
-    return PydanticCustomError("aligntune", message)  # type: ignore[arg-type]  # the text is never a template here
+def problem(message: str, remedy: str = "") -> PydanticCustomError:
+    """An error whose text is shown as it stands, with its own remedy if it has one."""
+    return PydanticCustomError("aligntune", message, {"remedy": remedy})  # the text is no template
 
 
 def _not_bool(value: object) -> object:
@@ -63,6 +63,12 @@ def _one_line(value: str) -> str:
     return value
 
 
+def _fits_a_path(value: str) -> str:
+    if len(value) > 4000 or any(len(part.encode()) > 255 for part in value.split("/")):
+        raise problem("is too long for a path or a name")
+    return value
+
+
 Int = Annotated[int, BeforeValidator(_not_bool)]
 Float = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
 PositiveInt = Annotated[Int, Field(ge=1, le=2**31 - 1)]
@@ -72,6 +78,7 @@ NonNegative = Annotated[Float, Field(ge=0)]
 Share = Annotated[Float, Field(gt=0, lt=1)]
 Seed = Annotated[Int, Field(ge=0, le=2**32 - 1)]
 Text = Annotated[StrictStr, AfterValidator(_one_line)]
+PathText = Annotated[Text, AfterValidator(_fits_a_path)]
 Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_listed)]
 Mapped = Annotated[dict[StrictStr, StrictStr], BeforeValidator(_mapped)]
 Options = Annotated[dict[StrictStr, Any], BeforeValidator(_options)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from aligntune_core.algorithms import nearest
 from aligntune_core.config.aliases import BY_ALIAS
-from aligntune_core.config.settings import TrainingConfig
+from aligntune_core.config.describe import default_text
+from aligntune_core.config.settings import REQUIRED, TrainingConfig
 from aligntune_core.config.yaml_file import read_settings
 from aligntune_core.errors import ConfigError, Problem
 
@@ -52,13 +53,13 @@ def file_layer(config: str | Path | Mapping[str, Any] | None) -> Layer:
     raise ConfigError(f"is a {type(config).__name__}", remedy, field="config")
 
 
-def _canonical(layer: Layer, known: set[str], problems: list[Problem]) -> dict[str, tuple[Any, str]]:
+def _canonical(layer: Layer, known: Collection[str], problems: list[Problem]) -> dict[str, tuple[Any, str]]:
     """Name → (value, origin) with aliases resolved; unknown names and disagreeing aliases become problems."""
     found: dict[str, tuple[Any, str]] = {}
     for key, value in layer.settings.items():
         name = key if key in known else BY_ALIAS.get(key, "")
         if name not in known:
-            guess = nearest(key, [*known, *BY_ALIAS])
+            guess = nearest(key, [*known, *BY_ALIAS])  # in the order of the settings
             remedy = f"did you mean '{guess}'?" if guess else "see 'aligntune train --help' for all settings"
             problems.append(Problem.of(key[:60], f"no setting has this name{layer.origin(key)}", remedy))
         elif name in found and found[name][0] != value:
@@ -97,11 +98,19 @@ def _problems(error: ValidationError, cls: type[TrainingConfig], origins: Mappin
             by_field[name] = detail
     found = []
     for name, detail in by_field.items():
-        text = _WORDS.get(detail["type"], detail["msg"]).format(**detail.get("ctx", {}))
-        default = cls.model_fields[name].get_default()
-        remedy = f"the default is {default}" if default not in (None, (), {}) else "leave it out for the default"
+        words = _WORDS.get(detail["type"])
+        limits = {key: f"{v:g}" if isinstance(v, float) else v for key, v in detail.get("ctx", {}).items()}
+        text = words.format(**limits) if words else detail["msg"]
+        remedy = detail.get("ctx", {}).get("remedy") or _remedy(cls, name)
         found.append(Problem.of(name, text + origins.get(name, ""), remedy, value=detail["input"]))
     return found
+
+
+def _remedy(cls: type[TrainingConfig], name: str) -> str:
+    if name in REQUIRED:
+        return REQUIRED[name]
+    default = default_text(cls, name)
+    return f"the default is {default}" if default not in ("", "none") else "change it, or leave it out"
 
 
 def _at_odds(config: TrainingConfig) -> list[Problem]:
@@ -158,7 +167,7 @@ def build_config(cls: type[TrainingConfig], layers: list[Layer], *, honoured: fr
     Raises:
         ConfigError: every bad field, one line each.
     """
-    known = set(cls.model_fields)
+    known = list(cls.model_fields)
     problems: list[Problem] = []
     merged: dict[str, tuple[Any, str]] = {}
     for layer in layers:

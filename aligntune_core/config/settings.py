@@ -17,6 +17,7 @@ from aligntune_core.config.fields import (
     NonNegative,
     OptionalSteps,
     Options,
+    PathText,
     PositiveFloat,
     PositiveInt,
     Seed,
@@ -25,7 +26,11 @@ from aligntune_core.config.fields import (
     problem,
 )
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS, TRACKERS
+from aligntune_core.errors import ConfigError
 from aligntune_core.values import MODEL_TYPES, TASKS
+
+REQUIRED = {"model_name": "give a local folder or a hub name", "dataset_name": "give a file, a folder or a hub name"}
+"""The settings that have no default, and what they want."""
 
 HF = "transformers' TrainingArguments"
 OURS = "ours"
@@ -42,7 +47,7 @@ def _choice(*choices: str, kind: str) -> BeforeValidator:
             return None
         found = lookup(value, choices)
         if found is None:
-            raise problem(f"is not one of them ({did_you_mean(value, choices, kind)})")
+            raise problem("is none of the choices", did_you_mean(value, choices, kind))
         return found
 
     return BeforeValidator(check)
@@ -53,7 +58,7 @@ def _each(*choices: str, kind: str) -> BeforeValidator:
         names = value if isinstance(value, list | tuple) else str(value).split(",")
         for name in (str(n).strip() for n in names):
             if name.lower() not in ("none", "") and name not in choices:
-                raise problem(f"'{name[:40]}' is not one of them ({did_you_mean(name, choices, kind)})")
+                raise problem(f"'{name[:40]}' is none of the choices", did_you_mean(name, choices, kind))
         return value
 
     return BeforeValidator(check)
@@ -82,7 +87,7 @@ class Group(BaseModel):
 class ModelSettings(Group):
     title = "Model"
 
-    model_name: Text | None = setting(None, "A local folder or a hub name; required, unless an open model is passed.")
+    model_name: PathText | None = setting(None, "A local folder or a hub name; required, unless an open model is passed.")
     revision: Text | None = setting(None, "The hub revision: a branch, tag or commit.")
     attn_implementation: Text | None = setting(None, "The attention kernel: sdpa, eager, flash_attention_2; unset: the library's.")
     trust_remote_code: bool = setting(False, "Run Python code that comes with the model. Off unless you ask for it.", OURS)
@@ -101,11 +106,11 @@ class ModelSettings(Group):
 class DataSettings(Group):
     title = "Data"
 
-    dataset_name: Text | None = setting(
+    dataset_name: PathText | None = setting(
         None, "A JSONL, JSON, CSV or Parquet file, a folder of them, or a hub name; required, unless rows are passed."
     )
     split: Text | None = setting(None, "The split, such as train or train[:1000]; unset: train.", "datasets")
-    eval_dataset_name: Text | None = setting(None, "A second data set to evaluate on.")
+    eval_dataset_name: PathText | None = setting(None, "A second data set to evaluate on.")
     eval_fraction: Share | None = setting(None, "Share of the rows that is held back for evaluation, drawn with the seed.")
     max_samples: PositiveInt | None = setting(None, "Use the first so many rows.")
     column_mapping: Mapped = setting({}, "Names of your columns: ours=theirs, such as prompt=question.")
@@ -162,9 +167,9 @@ class AdapterSettings(Group):
 class RunSettings(Group):
     title = "Run"
 
-    output_dir: Text | None = setting(None, "The run folder; unset: a new one under runs/.")
+    output_dir: PathText | None = setting(None, "The run folder; unset: a new one under runs/.")
     overwrite: bool = setting(False, "Replace the run that is in output_dir.")
-    resume: Annotated[Literal[True, "auto"] | Text | None, BeforeValidator(_resume)] = setting(
+    resume: Annotated[Literal[True, "auto"] | PathText | None, BeforeValidator(_resume)] = setting(
         None, "true: go on from the newest good checkpoint; auto: or else start; or the path of a run or checkpoint."
     )
     logging_steps: PositiveInt = setting(10, "Steps between two rows of metrics.", "TRL")
@@ -194,13 +199,26 @@ class TrainingConfig(RunSettings, AdapterSettings, TrainingSettings, DataSetting
     @property
     def given(self) -> dict[str, Any]:
         """What the user set, by canonical name, as JSON values."""
-        return self.model_dump(mode="json", include=set(self.model_fields_set))
+        dumped = self.model_dump(mode="json", include=set(self.model_fields_set))
+        return {name: value for name, value in dumped.items() if value is not None}
 
-    def settled(self, *, quantised: bool) -> TrainingConfig:
-        """With `use_peft` and `learning_rate` decided, now that it is known whether the checkpoint is quantised."""
+    def settled(self, *, quantised: bool, adapter: bool = False) -> TrainingConfig:
+        """With `use_peft` and `learning_rate` decided, now that it is known what the checkpoint is.
+
+        Args:
+            quantised: its weights are, so they cannot be trained.
+            adapter: it is an adapter, which is trained on.
+
+        Raises:
+            ConfigError: `use_peft` is false, and one of the two holds.
+        """
         use_peft = self.use_peft
+        if (quantised or adapter) and use_peft is False:
+            what = "quantised" if quantised else "an adapter"
+            problem = f"the checkpoint is {what}, and only an adapter of it can be trained"
+            raise ConfigError(problem, "set use_peft: true or leave it out", field="use_peft", value=False)
         if use_peft is None:
-            use_peft = quantised or self.load_in_4bit or self.load_in_8bit
+            use_peft = quantised or adapter or self.load_in_4bit or self.load_in_8bit
         rate = self.learning_rate or self.learning_rates[1 if use_peft else 0]
         copy = self.model_copy(update={"use_peft": use_peft, "learning_rate": rate})
         copy.__pydantic_fields_set__.clear()  # what the user set is still only what the user set

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from aligntune_core.errors import ConfigError
+from aligntune_core.errors import ConfigError, kind_of
 
 LARGEST_FILE = 1_000_000
 
@@ -21,7 +21,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="aliases are not used here", problem_mark=self.peek_event().start_mark)
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not used here", problem_mark=mark)
         return super().compose_node(parent, index)
 
 
@@ -29,40 +30,123 @@ for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int",
+    lambda loader, node: int(loader.construct_scalar(node)),  # type: ignore[arg-type]
+)
+
+PLAIN = "write plain 'name: value' lines, such as 'model_name: …'"
 
 
-def _lines(node: yaml.MappingNode, path: Path) -> dict[str, int]:
-    """The line of each top-level key; a key given twice is refused, at any depth."""
+def _fail(path: Path, problem: str, remedy: str) -> ConfigError:
+    return ConfigError(problem, remedy, field="config", value=str(path))
+
+
+def _twice(name: str, path: Path, lines: str = "") -> ConfigError:
+    return ConfigError(f"is given twice{lines} ({path.name})", "keep one", field=name)
+
+
+def _lines(node: yaml.Node, path: Path) -> dict[str, int]:
+    """The line of each key of a mapping; a key given twice is refused, at any depth."""
     lines: dict[str, int] = {}
-    for key, value in node.value:
+    for entry in node.value if isinstance(node, yaml.CollectionNode) else ():
+        if isinstance(node, yaml.SequenceNode):
+            _lines(entry, path)
+            continue
+        key, value = entry
         name, line = str(key.value), key.start_mark.line + 1
         if name in lines:
-            raise ConfigError(f"{path}: is given twice, in lines {lines[name]} and {line}", "keep one", field=name)
+            raise _twice(name, path, f", in lines {lines[name]} and {line}")
         lines[name] = line
-        if isinstance(value, yaml.MappingNode):
-            _lines(value, path)
+        _lines(value, path)
     return lines
 
 
+_PLAINER = (
+    (re.compile(r"found character '\\t' that cannot start any token"), "there is a tab", "indent with spaces"),
+    (re.compile(r"could not determine a constructor for the tag '(?:\S*:)?(.{,40}).*'"), r"the tag \1 is not read", PLAIN),
+    (re.compile(r".*'<stream end>'"), "a bracket or a quote is not closed", "close it"),
+    (re.compile(r".*found unexpected end of stream"), "a bracket or a quote is not closed", "close it"),
+    (re.compile(r"but found another document"), "a second document begins", "keep one"),
+)
+"""What PyYAML says, what we say, and the remedy."""
+
+
+def _marked(error: yaml.MarkedYAMLError, path: Path) -> ConfigError:
+    mark = error.problem_mark or error.context_mark
+    where = f"line {mark.line + 1}: " if mark else ""
+    said = str(error.problem or "is not YAML")
+    for pattern, problem, remedy in _PLAINER:
+        if match := pattern.fullmatch(said):
+            return _fail(path, where + match.expand(problem), remedy)
+    return _fail(path, where + said, PLAIN)
+
+
 def _parse_yaml(text: str, path: Path) -> tuple[Any, dict[str, int]]:
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
-        lines = _lines(node, path) if isinstance(node, yaml.MappingNode) else {}
+        lines = _lines(node, path) if node is not None else {}
         return (loader.construct_document(node) if node is not None else None), lines
+    except ConfigError:
+        raise
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        problem = (error.problem or "is not YAML").replace("\\t", "a tab")
-        remedy = "indent with spaces" if "'\\t'" in str(error.problem) else "write plain 'name: value' lines"
-        raise ConfigError(f"{where}: {problem}", remedy, field="config") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not YAML: {error}", "write plain 'name: value' lines", field="config") from error
-    finally:
-        loader.dispose()
+        raise _marked(error, path) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _fail(path, f"line {line}: there is a control character, {error.character:#04x}", "remove it") from error
+    except RecursionError as error:
+        raise _fail(path, "is nested too deeply", PLAIN) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise _fail(path, f"is not YAML: {error}", PLAIN) from error
+
+
+def _parse_json(text: str, path: Path) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise _twice(next(n for n in names if names.count(n) > 1), path)
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except ConfigError:
+        raise
+    except json.JSONDecodeError as error:
+        raise _fail(path, f"line {error.lineno}, column {error.colno}: {error.msg}", "mend the JSON") from error
+    except RecursionError as error:
+        raise _fail(path, "is nested too deeply", "mend the JSON") from error
+    except ValueError as error:
+        raise _fail(path, f"is not JSON: {error}", "mend the JSON") from error
+
+
+def _text_of(path: Path) -> str:
+    try:
+        if path.is_dir():
+            raise _fail(path, "is a folder", "give the path of a YAML file")
+        if path.stat().st_size > LARGEST_FILE:
+            problem = f"{path.stat().st_size:,} bytes are too many for a settings file"
+            raise _fail(path, problem, "give a YAML file; a file of rows is named by dataset_name")
+        raw = path.read_bytes()
+        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise _fail(path, "is UTF-16", "save the file as UTF-8")
+        return raw.decode("utf-8-sig")
+    except ConfigError:
+        raise
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        problem = f"line {line}: byte {error.object[error.start]:#04x} is not UTF-8"
+        raise _fail(path, problem, "give a text file, saved as UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise _fail(path, getattr(error, "strerror", None) or str(error), "give the path of a YAML file") from error
 
 
 def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
@@ -71,25 +155,12 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     Raises:
         ConfigError: no such file, not UTF-8, not YAML, not a mapping, a key twice.
     """
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ConfigError("is too large for a settings file", "is this a data file?", field="config", value=str(path))
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        problem = f"byte {error.start} is not UTF-8"
-        raise ConfigError(problem, "save the file as UTF-8", field="config", value=str(path)) from error
-    except OSError as error:
-        problem = error.strerror or str(error)
-        raise ConfigError(problem, "give the path of a YAML file", field="config", value=str(path)) from error
-    if path.suffix == ".json":
-        try:
-            settings, lines = json.loads(text), {}
-        except ValueError as error:
-            raise ConfigError(f"{path}: is not JSON: {error}", "mend the file", field="config") from error
-    else:
-        settings, lines = _parse_yaml(text, path)
-    if not isinstance(settings, dict) or not settings:
-        what = "is empty" if not settings else f"holds a {type(settings).__name__}, not settings"
-        remedy = "write 'name: value' lines, such as 'model_name: …'"
-        raise ConfigError(what, remedy, field="config", value=str(path))
+    if path.suffix.lower() in (".jsonl", ".csv", ".parquet"):
+        raise _fail(path, "is a file of rows, not of settings", "name it by dataset_name")
+    text = _text_of(path)
+    settings, lines = (_parse_json(text, path), {}) if path.suffix.lower() == ".json" else _parse_yaml(text, path)
+    if settings in (None, {}, [], ""):
+        raise _fail(path, "is empty", PLAIN)
+    if not isinstance(settings, dict):
+        raise _fail(path, f"holds {kind_of(settings)}, not settings", PLAIN)
     return {str(key): value for key, value in settings.items()}, lines

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from aligntune_core.algorithms import did_you_mean
-from aligntune_core.errors import DataError
+from aligntune_core.errors import ConfigError, DataError, kind_of
 
 Shape = Literal["text", "prompt_completion", "messages"]
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -53,7 +54,8 @@ def recognise(columns: Collection[str], field: str = "dataset_name", name: str =
             return candidate
     shapes = "; or ".join("+".join(f.required) for f in FORMATS)
     remedy = f"rows need {shapes}; rename yours with column_mapping"
-    raise DataError(f"the columns are {', '.join(sorted(columns)[:12])}", remedy, field=field, value=name)
+    what = f"the columns are {', '.join(sorted(columns)[:12])}" if columns else "the rows have no columns"
+    raise DataError(what, remedy, field=field, value=name)
 
 
 def check_mapping(mapping: Mapping[str, str], columns: Collection[str]) -> None:
@@ -62,7 +64,11 @@ def check_mapping(mapping: Mapping[str, str], columns: Collection[str]) -> None:
     Raises:
         DataError: ours is no column of any format, or theirs is not in the data.
     """
+    taken = list(mapping.values())
     for ours, theirs in mapping.items():
+        if taken.count(theirs) > 1:
+            problem = f"'{theirs}' cannot be two columns of ours"
+            raise DataError(problem, "name it once", field="column_mapping", value=dict(mapping))
         if ours not in KNOWN_COLUMNS:
             remedy = did_you_mean(ours, KNOWN_COLUMNS, "ours are")
             raise DataError(f"'{ours}' is no column of ours", remedy, field="column_mapping", value=dict(mapping))
@@ -71,17 +77,32 @@ def check_mapping(mapping: Mapping[str, str], columns: Collection[str]) -> None:
             raise DataError(f"the data has no column '{theirs}'", remedy, field="column_mapping", value=dict(mapping))
 
 
+def template_text(given: str) -> str:
+    """A chat template: the text itself, or what is in the file that it names.
+
+    Raises:
+        ConfigError: it is no template, and no such file can be read.
+    """
+    if "{{" in given or "{%" in given:
+        return given
+    try:
+        return Path(given).expanduser().read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        text = getattr(error, "strerror", None) or "is not UTF-8"
+        remedy = "give a Jinja template, or the path of a .jinja file"
+        raise ConfigError(f"cannot be read: {text}", remedy, field="chat_template", value=given) from error
+
+
 def _text(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
     if not isinstance(value, str):
-        kind = "null" if value is None else type(value).__name__
-        raise ValueError(f"column '{column}': {kind}, expected text")
+        raise ValueError(f"column '{column}': {kind_of(value)}, expected text")
     return value
 
 
 def _messages(value: Any, column: str) -> list[dict[str, str]]:
     if not isinstance(value, list):
-        raise ValueError(f"column '{column}': {type(value).__name__}, expected a list of {{role, content}}")
+        raise ValueError(f"column '{column}': {kind_of(value)}, expected a list of {{role, content}}")
     if not value:
         raise ValueError(f"column '{column}': an empty list")
     found = []
@@ -91,8 +112,7 @@ def _messages(value: Any, column: str) -> list[dict[str, str]]:
             raise ValueError(f"column '{column}', message {turn}: role {role!r:.30} is none of {', '.join(ROLES)}")
         content = message.get("content")
         if not isinstance(content, str):
-            kind = "null" if content is None else type(content).__name__
-            raise ValueError(f"column '{column}', message {turn}: content is {kind}, expected text")
+            raise ValueError(f"column '{column}', message {turn}: content is {kind_of(content)}, expected text")
         found.append({"role": role, "content": content})
     return found
 

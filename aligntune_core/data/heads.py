@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from aligntune_core.data.source import Source
-from aligntune_core.errors import DataError
+from aligntune_core.errors import DataError, kind_of
 
 SCANNED = 64 * 2**20
 """Bytes of a file that are checked line by line; of a larger one, these and the last line."""
 LONGEST_ROW = 10 * 2**20
-_KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
 
 
 class _Checker:
@@ -56,7 +55,7 @@ class _Checker:
         except RecursionError:
             self.fail(f"{where} is nested too deeply", "mend or remove the line")
         if not isinstance(row, dict):
-            self.fail(f"{where} holds {_KINDS.get(type(row), 'null')}, not an object", 'write {"column": value} in each line')
+            self.fail(f"{where} holds {kind_of(row)}, not an object", 'write {"column": value} in each line')
         return row
 
     def same_types(self, row: dict[str, Any], where: str, seen: dict[str, str]) -> None:
@@ -64,7 +63,7 @@ class _Checker:
         for column, value in row.items():
             if value is None:
                 continue
-            kind = _KINDS.get(type(value), "a value")
+            kind = kind_of(value)
             if seen.setdefault(column, kind) != kind:
                 self.fail(f"{where}, column '{column}': {kind}, where the rows before have {seen[column]}", "use one type")
 
@@ -91,8 +90,10 @@ class _Checker:
     def json(self) -> None:
         """A list of objects; any other start means one object a line."""
         with self.path.open("rb") as file:
-            start = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-        if start != b"[":
+            first = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")[0]
+        if first.strip() == b"{":
+            self.fail("holds one object, not rows", "write a list of objects, or one object a line")
+        if first[:1] != b"[":
             self.jsonl()
             return
         try:
@@ -106,7 +107,7 @@ class _Checker:
         seen: dict[str, str] = {}
         for number, row in enumerate(rows, 1):
             if not isinstance(row, dict):
-                self.fail(f"row {number} holds {_KINDS.get(type(row), 'null')}, not an object", "write a list of objects")
+                self.fail(f"row {number} holds {kind_of(row)}, not an object", "write a list of objects")
             self.same_types(row, f"row {number}", seen)
 
     def csv(self) -> None:
@@ -114,6 +115,8 @@ class _Checker:
         reader = csv.reader(text, strict=True)
         try:
             header = next(reader, [])
+            if twice := sorted({name for name in header if header.count(name) > 1}):
+                self.fail(f"two columns are called '{twice[0]}'", "rename one")
             rows = 0
             for rows, row in enumerate(reader, 1):  # noqa: B007 - the count is used
                 if row and len(row) != len(header):
@@ -137,8 +140,8 @@ class _Checker:
         except OSError as error:
             self.fail(error.strerror or str(error), "make the file readable")
         if not start:
-            self.fail("is empty, 0 rows", "give a file with rows")
-        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            self.fail("has 0 rows, the file is empty", "give a file with rows")
+        if start[:2] in (b"\xff\xfe", b"\xfe\xff") or (b"\0" in start and start != b"PAR1"):
             self.fail("is UTF-16", "convert it, such as with iconv -f utf16 -t utf8")
         getattr(self, self.path.suffix.lower().lstrip("."))()
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+import os
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aligntune_core.algorithms import did_you_mean
@@ -16,10 +20,11 @@ from aligntune_core.data.formats import (
     normalise,
     recognise,
     shape_of,
+    template_text,
 )
 from aligntune_core.data.heads import check_files
 from aligntune_core.data.source import Source, find_source
-from aligntune_core.errors import BackendUnavailableError, ConfigError, DataError
+from aligntune_core.errors import BackendUnavailableError, ConfigError, DataError, gist, kind_of
 
 if TYPE_CHECKING:
     from aligntune_core.config import TrainingConfig
@@ -47,35 +52,65 @@ class Rows:
 
 
 def _library() -> Any:
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # else each local file is counted on a server
     try:
         import datasets
     except ImportError as error:
         remedy = "pip install 'aligntune[data]'"
         raise BackendUnavailableError("reading rows needs the datasets library", remedy, field="dataset_name") from error
+    if os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] == "0":
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # when something else imported the library before
     datasets.disable_progress_bars()
     return datasets
 
 
 def _read_source(source: Source, split: str | None, field: str) -> Any:
     datasets = _library()
-    options: dict[str, Any] = {"dtype": str, "keep_default_na": False} if source.builder == "csv" else {}
+    options = _as_text(source, datasets, field) if source.builder == "csv" else {}
     try:
         if source.kind == "hub":
             return datasets.load_dataset(source.name, split=split or "train")
         files = [str(path) for path in source.files]
         return datasets.load_dataset(source.builder, data_files=files, split=split or "train", **options)
     except ValueError as error:
-        if "split" in str(error).lower():
-            known = re.findall(r"'([\w.-]+)'", str(error).partition("Should be one of")[2]) or ["train"]
+        text = str(error)
+        if split and "instruction" in text.lower():  # the library's word for what stands in the brackets of a split
+            what, remedy = "is no split", "write it like train or train[:1000]"
+            if "no data" in text:
+                what, remedy = "there are no rows in this part", "take one that has rows, such as train[:1000]"
+            raise ConfigError(what, remedy, field="split", value=split) from error
+        if "split" in text.lower():
+            known = re.findall(r"'([\w.-]+)'", text.partition("Should be one of")[2]) or ["train"]
             remedy = did_you_mean(re.split(r"[\[:]", split or "")[0], known, "the splits are")
             raise ConfigError("the data has no such split", remedy, field="split", value=split) from error
-        raise DataError(f"cannot be read: {error}", "see the cause above", field=field, value=source.name) from error
+        what = "its rows have no columns" if "no data" in text else f"cannot be read: {gist(error)}"
+        raise DataError(what, "mend the file", field=field, value=source.name) from error
     except (OSError, datasets.exceptions.DatasetsError) as error:
         cause = error.__cause__ or error
         hub = "is it spelt right, and is the hub reachable? a local file or folder works offline"
         remedy = hub if source.kind == "hub" else "mend the file"
-        text = f"cannot be read: {type(cause).__name__}: {cause}".split("\n")[0][:160]
+        text = f"cannot be read: {type(cause).__name__}: {gist(cause)}"
+        if len(source.files) > 1 and "Cast" in type(cause).__name__:
+            text, remedy = "its files have different columns or types", "name one file, or make them alike"
         raise DataError(text, remedy, field=field, value=source.name) from error
+
+
+def _header(path: Path) -> list[str]:
+    """The columns of a CSV file; one without a name is called as pandas calls it."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return [name or f"Unnamed: {number}" for number, name in enumerate(next(csv.reader(file)))]
+
+
+def _as_text(source: Source, datasets: Any, field: str) -> dict[str, Any]:
+    """The options with which every CSV column is read as text: "007" stays "007", "NA" stays "NA"."""
+    first, *others = source.files
+    columns = _header(first)
+    for path in others:
+        if sorted(_header(path)) != sorted(columns):
+            problem = f"{path.name} has other columns than {first.name}"
+            raise DataError(problem, "name one file, or give all the same columns", field=field, value=source.name)
+    features = datasets.Features({name: datasets.Value("string") for name in columns})
+    return {"features": features, "keep_default_na": False}
 
 
 def _as_dataset(rows: Any, field: str) -> Any:
@@ -85,13 +120,13 @@ def _as_dataset(rows: Any, field: str) -> Any:
         return rows
     if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
         return datasets.Dataset.from_list([dict(row) for row in rows])
-    kind = type(rows).__name__
-    raise DataError(f"is a {kind}", "pass a datasets.Dataset or a list of mappings", field=field)
+    what = "has 0 rows" if rows == [] else f"is {kind_of(rows)}"
+    raise DataError(what, "pass a datasets.Dataset or a list of mappings, one for each row", field=field)
 
 
 def _renamed(dataset: Any, mapping: Mapping[str, str]) -> Any:
     check_mapping(mapping, dataset.column_names)
-    shadowed = [ours for ours, theirs in mapping.items() if ours in dataset.column_names and ours != theirs]
+    shadowed = [ours for ours in mapping if ours in dataset.column_names and ours not in mapping.values()]
     dataset = dataset.remove_columns(shadowed)
     return dataset.rename_columns({theirs: ours for ours, theirs in mapping.items() if theirs != ours})
 
@@ -155,6 +190,8 @@ def _refuse_misfits(config: TrainingConfig, shape: str) -> None:
             if value := getattr(config, name):
                 remedy = "give rows of messages, or instruction and output"
                 raise ConfigError(f"rows of plain {shape.replace('_', ' and ')} have no place for it", remedy, field=name, value=value)
+    if config.chat_template:
+        template_text(config.chat_template)
     if shape == "text" and config.assistant_only_loss:
         remedy = "leave it out: every token of a text is trained"
         raise ConfigError("rows of plain text have no answer", remedy, field="assistant_only_loss", value=True)
@@ -181,9 +218,12 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
         raw, eval_format, eval_label = _one(eval_dataset, config.eval_dataset_name, None, config, "eval_dataset_name")
         held_back = _normalised(raw, eval_format, config, "eval_dataset_name", eval_label)
     elif config.eval_fraction:
-        if len(train) < 2:
-            raise DataError("one row cannot be split", "give more rows", field="eval_fraction", value=config.eval_fraction)
+        if math.ceil(config.eval_fraction * len(train)) >= len(train):
+            problem = f"of {len(train)} rows none would be left to train on"
+            raise DataError(problem, "give more rows, or a smaller share", field="eval_fraction", value=config.eval_fraction)
         parts = train.train_test_split(test_size=config.eval_fraction, seed=config.seed)
         train, held_back = parts["train"], parts["test"]
+    if "batch_size" in config.model_fields_set and config.batch_size > len(train):
+        log.warning("batch_size = %d: there are %d rows, so a batch holds no more", config.batch_size, len(train))
     sha256 = find_source(config.dataset_name).sha256() if train_dataset is None and config.dataset_name else None
     return Rows(train, held_back, shape, row_format.task, label, sha256)

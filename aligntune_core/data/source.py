@@ -41,11 +41,21 @@ def looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~", "\\")) or name.count("/") > 1 or Path(name).suffix.lower() in BUILDERS
 
 
-def _missing(name: str, field: str) -> DataError:
+def close_to(name: str) -> str | None:
+    """A remedy for a path that does not exist: what is there with a like name, in the same folder."""
     path = Path(name).expanduser()
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    try:
+        siblings = [p.name for p in path.parent.iterdir()]
+    except OSError:
+        siblings = []
     close = difflib.get_close_matches(path.name, siblings, n=1)
-    remedy = f"did you mean '{close[0]}'?" if close else "give an existing file, folder or hub name"
+    return f"did you mean '{path.with_name(close[0])}'?" if close else None
+
+
+def _missing(name: str, field: str) -> DataError:
+    if Path(name).expanduser().is_symlink():
+        return DataError("this is a link that leads nowhere", "mend the link", field=field, value=name)
+    remedy = close_to(name) or "give an existing file, folder or hub name"
     return DataError("this file does not exist", remedy, field=field, value=name)
 
 
@@ -75,7 +85,7 @@ def find_source(name: str, field: str = "dataset_name") -> Source:
             problem = f"'{path.suffix or path.name}' is no kind of file that is read"
             raise DataError(problem, "use .jsonl, .json, .csv or .parquet", field=field, value=name)
         return Source(name, "files", (path,), builder)
-    if looks_like_path(name):
+    if looks_like_path(name) or path.is_symlink():
         raise _missing(name, field)
     if not HUB_NAME.match(name):
         remedy = "a hub name is 'name' or 'owner/name'"

@@ -84,7 +84,7 @@ def checkpoints(run_dir: Path) -> list[Path]:
 
 def newest_good(run_dir: Path) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint, and what is wrong with each newer one."""
-    damaged = []
+    damaged: list[str] = []
     for checkpoint in checkpoints(run_dir):
         problem = damage(checkpoint)
         if problem is None:
@@ -93,7 +93,13 @@ def newest_good(run_dir: Path) -> tuple[Path | None, list[str]]:
     return None, damaged
 
 
-def rotate(run_dir: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints; called only after a newer one was committed."""
-    for old in checkpoints(run_dir)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+def rotate(run_dir: Path, keep: int, step: int) -> None:
+    """Keep the checkpoint of `step`, which was just committed, and the newest before it, `keep` in all.
+
+    Those of later steps are damaged, or of a course that the run has left by going back.
+    """
+    found = checkpoints(run_dir)
+    kept = [c for c in found if step_of(c) <= step][:keep]
+    for other in found:
+        if other not in kept:
+            shutil.rmtree(other, ignore_errors=True)

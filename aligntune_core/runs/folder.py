@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from aligntune_core.environment import rank
-from aligntune_core.errors import ConfigError
-from aligntune_core.runs.storage import storage_error, write_json, writing
+from aligntune_core.errors import ConfigError, StorageError
+from aligntune_core.runs.storage import write_json, writing
 
 SCHEMA = 1
 RUN, METRICS, SAMPLES, MODEL, REPORT, LOG = "run.json", "metrics.jsonl", "samples.jsonl", "model", "report.html", "log.txt"
@@ -44,32 +45,49 @@ def read_run(path: Path) -> dict[str, Any] | None:
 
 def _check_place(path: Path) -> None:
     """Refuse a path that cannot become a folder, or cannot be written to; nothing is left behind."""
-    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    existing = next(p for p in (path, *path.parents, Path()) if p.exists() or p.is_symlink())
     if not existing.is_dir():
+        what = "a link that leads nowhere" if existing.is_symlink() else "a file, not a folder"
         remedy = "choose a folder that does not exist yet"
-        raise ConfigError(f"{existing} is a file, not a folder", remedy, field="output_dir", value=str(path))
-    probe = existing / ".aligntune-probe"
+        raise ConfigError(f"{existing} is {what}", remedy, field="output_dir", value=str(path))
     try:
-        probe.mkdir(exist_ok=True)
-        probe.rmdir()
+        Path(tempfile.mkdtemp(prefix=".aligntune-", dir=existing)).rmdir()
     except OSError as error:
-        raise storage_error(path, error) from error
+        problem = f"nothing can be written into {existing}: {error.strerror or error}"
+        raise StorageError(problem, "choose another output_dir", field="output_dir", value=str(path)) from error
+
+
+def _check_free(path: Path, lock: BaseFileLock) -> None:
+    """Refuse a folder that another process holds; an own lock is left as it was."""
+    if (path / LOCK).exists():
+        _take(path, lock)
+        lock.release()
+
+
+def _take(path: Path, lock: BaseFileLock) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        remedy = "wait for it, or choose another folder"
+        raise ConfigError("another process is writing to it", remedy, field="output_dir", value=str(path)) from error
 
 
 def check_folder(path: Path, *, overwrite: bool, resume: bool) -> None:
     """Refuse a folder that holds another run or anything else that is not ours; nothing is written.
 
     Raises:
-        ConfigError: it is a file, another run's, or not empty.
+        ConfigError: it is a file, another run's, not empty, or held by another process.
         StorageError: it is not writable.
     """
     _check_place(path)
-    if resume or not path.exists() or not any(path.iterdir()):
+    _check_free(path, FileLock(path / LOCK))
+    left = (LOCK, STAGING)  # all that a run leaves which was killed before it began
+    if not path.exists() or all(entry.name in left for entry in path.iterdir()):
         return
     if not (path / RUN).exists():
         remedy = "choose a folder that does not exist yet"
         raise ConfigError("the folder is not empty and holds no run", remedy, field="output_dir", value=str(path))
-    if not overwrite:
+    if not overwrite and not resume:
         remedy = "set resume: true to go on, overwrite: true to replace it, or choose another folder"
         raise ConfigError("the folder holds another run", remedy, field="output_dir", value=str(path))
 
@@ -105,12 +123,7 @@ class RunFolder:
             return
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout as error:
-                remedy = "wait for it, or choose another folder"
-                value = str(self.path)
-                raise ConfigError("another process is writing to it", remedy, field="output_dir", value=value) from error
+            _take(self.path, self._lock)
             if overwrite:
                 self._clear()
             shutil.rmtree(self.staging, ignore_errors=True)
@@ -135,5 +148,5 @@ class RunFolder:
         """Let the folder go."""
         if self.writes:
             shutil.rmtree(self.staging, ignore_errors=True)
+            (self.path / LOCK).unlink(missing_ok=True)  # while it is held: nobody can take it in between
             self._lock.release()
-            (self.path / LOCK).unlink(missing_ok=True)

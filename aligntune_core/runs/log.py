@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aligntune_core.runs.folder import LOG
+from aligntune_core.runs.storage import writing
 
 logging.getLogger("aligntune").setLevel(logging.INFO)
 
@@ -21,6 +22,17 @@ class _Keep(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
+
+
+class _LogFile(logging.FileHandler):
+    """A disk that is full costs lines of the log; the run's own error tells of it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        pass
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class RunLog:
@@ -45,7 +57,8 @@ class RunLog:
         if run_dir is None:
             yield
             return
-        handler = logging.FileHandler(run_dir / LOG, encoding="utf-8")
+        with writing(run_dir / LOG):
+            handler = _LogFile(run_dir / LOG, encoding="utf-8")
         handler.setFormatter(_FORMAT)
         for record in self._early.records:
             handler.handle(record)

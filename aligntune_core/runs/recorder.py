@@ -14,6 +14,10 @@ from aligntune_core.runs.folder import METRICS, SAMPLES, RunFolder
 from aligntune_core.runs.metrics import append
 
 
+FATAL = ("loss", "grad_norm", "reward")
+"""Numbers without which a run is pointless once one of them is not finite."""
+
+
 class Listener(Protocol):
     """Something that shows a run as it goes."""
 
@@ -76,8 +80,8 @@ class Recorder:
             append(self._folder.path / METRICS, row)
         for listener in self._listeners:
             listener.row(row)
-        if bad and bad[0] in ("loss", "grad_norm", "reward"):
-            raise diverged(bad[0], values[bad[0]], step)
+        for name in (n for n in FATAL if n in bad):
+            raise diverged(name, values[name], step)
 
     def checkpoint(self, step: int, folder: Path) -> None:
         """Take over a complete checkpoint and drop the oldest.
@@ -87,7 +91,7 @@ class Recorder:
         """
         if self._folder.writes:
             commit(folder, self._folder.path, step)
-            rotate(self._folder.path, self._keep)
+            rotate(self._folder.path, self._keep, step)
             self._folder.write(steps_done=step)
         self.checkpoints.append(step)
 

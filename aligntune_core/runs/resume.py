@@ -10,7 +10,7 @@ from typing import Any
 
 from aligntune_core.errors import ConfigError, Problem
 from aligntune_core.runs.checkpoints import checkpoints, damage, newest_good, step_of
-from aligntune_core.runs.folder import read_run
+from aligntune_core.runs.folder import RUN, read_run
 
 log = logging.getLogger("aligntune")
 
@@ -39,20 +39,20 @@ def run_folder_of(resume: object) -> Path | None:
 
 
 def _choose(resume: object, run_dir: Path) -> Path | None:
-    path = Path(resume) if isinstance(resume, str | Path) and resume != "auto" else None
+    path = Path(resume).expanduser() if isinstance(resume, str | Path) and resume != "auto" else None
     if path is not None and step_of(path) >= 0:
-        if problem := damage(path):
+        if problem := damage(path) if path.exists() else "this checkpoint does not exist":
             good = [c.name for c in checkpoints(run_dir) if damage(c) is None]
-            remedy = f"the good ones are {', '.join(good)}" if good else "no good one is left; start again"
+            remedy = f"the good ones are {', '.join(good)}" if good else "no good one is left: start again"
             raise ConfigError(problem, remedy, field="resume", value=str(resume))
         return path
     found, damaged = newest_good(run_dir)
     for line in damaged:
         log.warning("a damaged checkpoint is passed over: %s", line)
     if found is None and resume != "auto":
-        what = "; ".join(damaged) or "there is no checkpoint"
-        remedy = "start without resume, or set resume: auto to start where there is none"
-        raise ConfigError(f"{run_dir}: {what}", remedy, field="resume", value=resume)
+        what = f"has no good checkpoint ({damaged[0]})" if damaged else "has no checkpoint"
+        remedy = "set resume: auto, which starts again where there is no good checkpoint"
+        raise ConfigError(f"{run_dir} {what}", remedy, field="resume", value=resume)
     return found
 
 
@@ -64,12 +64,20 @@ def find_resumption(resume: object, run_dir: Path) -> Resumption:
     """
     if not resume:
         return Resumption()
+    named = run_folder_of(resume)
+    if named is not None and named.resolve() != run_dir.resolve():
+        remedy = "leave output_dir out: a run goes on in its own folder"
+        raise ConfigError(f"it is another run's than {run_dir}", remedy, field="resume", value=str(resume))
     run = read_run(run_dir)
+    if run is None and (run_dir / RUN).exists():
+        remedy = "set overwrite: true instead, to start again"
+        raise ConfigError(f"{run_dir / RUN} is broken", remedy, field="resume", value=resume)
     if run is None:
         if resume == "auto":
             return Resumption()
-        remedy = "give the folder of a run, or set resume: auto"
-        raise ConfigError(f"{run_dir} holds no run", remedy, field="resume", value=resume)
+        what = "holds no run" if run_dir.exists() else "does not exist"
+        remedy = "give the folder of a run, or set resume: auto to start where there is none"
+        raise ConfigError(f"{run_dir} {what}", remedy, field="resume", value=resume)
     if run.get("status") == "finished":
         return Resumption(run)
     checkpoint = _choose(resume, run_dir)
@@ -89,14 +97,15 @@ def check_unchanged(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     before, after = dict(run.get("config", {})), dict(now["config"])
     before |= {"algorithm": run.get("algorithm"), "backend": run.get("selection", {}).get("backend")}
     after |= {"algorithm": now["algorithm"], "backend": now["selection"]["backend"]}
-    before["dataset_name (content)"] = run.get("data", {}).get("sha256")
-    after["dataset_name (content)"] = now["data"]["sha256"]
     remedy = "set it back, or start a new run in another output_dir"
     changed = [
         Problem.of(name, f"the run that is resumed has {before.get(name)!r:.60}", remedy, value=after.get(name))
         for name in sorted({*before, *after} - FREE)
         if before.get(name) != after.get(name)
     ]
+    if before.get("dataset_name") == after.get("dataset_name") and run.get("data", {}).get("sha256") != now["data"]["sha256"]:
+        text = "the rows have changed since the run that is resumed began"
+        changed.append(Problem.of("dataset_name", text, "bring them back, or start a new run", value=now["data"]["source"]))
     if changed:
         raise ConfigError(changed)
     for name, version in now["versions"].items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aligntune_core import factory
+from aligntune_core import installed
 from aligntune_core.environment import Device, Environment
 from aligntune_core.plugins import BackendRegistry
 from aligntune_core.testing.entry_points import FakeEntryPoint, make_registry
@@ -23,15 +23,17 @@ def environment() -> Environment:
 
 
 @pytest.fixture
-def use_registry(monkeypatch: pytest.MonkeyPatch) -> Callable[..., BackendRegistry]:
+def use_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., BackendRegistry]]:
     """Give `use_registry(fake=FakeBackend(), …)`: for this test, these are the installed backends."""
 
     def install(**plugins: Any) -> BackendRegistry:
         registry = make_registry(*(FakeEntryPoint(name, plugin) for name, plugin in plugins.items()))
-        monkeypatch.setattr(factory, "default_registry", lambda: registry)
+        monkeypatch.setattr(installed, "load_registry", lambda: registry)
+        installed.default_registry.cache_clear()
         return registry
 
-    return install
+    yield install
+    installed.default_registry.cache_clear()
 
 
 @pytest.fixture

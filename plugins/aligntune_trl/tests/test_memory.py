@@ -22,6 +22,7 @@ def losses(run_dir: Path) -> list[float]:
 def test_a_quantised_base_trains_an_adapter_by_itself(make, bits):
     trainer = make(**{f"load_in_{bits}bit": True}, num_epochs=3)
     assert trainer.resolved["adapter"]["r"] == 16
+    assert {p.dtype for p in trainer.native.model.parameters() if p.requires_grad} == {torch.float32}
     frozen = [p for p in trainer.native.model.parameters() if not p.requires_grad]
     assert any(p.dtype in (torch.uint8, torch.int8) for p in frozen)
     result = trainer.train()
@@ -45,7 +46,7 @@ def test_training_goes_on_from_an_adapter(make, tmp_path):
     first = make(use_peft=True, num_epochs=4)
     first.train()
     after = losses(first.run_dir)[-1]
-    second = make(model_name=str(first.run_dir / "model"), use_peft=True, max_steps=1, output_dir=str(tmp_path / "two"))
+    second = make(model_name=str(first.run_dir / "model"), max_steps=1, output_dir=str(tmp_path / "two"))
     second.train()
     assert losses(second.run_dir)[0] < after + 0.3
 

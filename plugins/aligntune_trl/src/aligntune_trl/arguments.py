@@ -108,6 +108,8 @@ def with_options(arguments: Mapping[str, Any], options: Mapping[str, Any], confi
         ours = OWNED.get(name) or (name if name in TrainingConfig.model_fields else BY_ALIAS.get(name))
         if ours:
             raise ConfigError(f"'{name}' is decided by {ours}", f"set {ours}", field="backend_options", value=value)
+        if name.startswith(("hub_", "push_to_hub")):
+            raise ConfigError(f"'{name}' is not passed on", "use Trainer.push_to_hub", field="backend_options")
         if name not in fields:
             remedy = did_you_mean(name, fields, f"see the fields of {config_class.__name__}")
             raise ConfigError(f"TRL has no field '{name}'", remedy, field="backend_options", value=value)

@@ -104,9 +104,6 @@ def _adapter(folder: str, options: dict[str, Any], config: TrainingConfig) -> An
     """An adapter folder: its base, and the adapter on it, ready to be trained on."""
     from peft import PeftConfig
 
-    if not config.use_peft:
-        remedy = "set use_peft: true, or merge the adapter first"
-        raise ConfigError("model_name is an adapter", remedy, field="use_peft", value=config.use_peft)
     if given := sorted(name for name in config.model_fields_set if name.startswith("lora_")):
         text = "has no effect, model_name is an adapter already"
         raise ConfigError([Problem.of(name, text, "leave it out", value=getattr(config, name)) for name in given])
@@ -218,6 +215,13 @@ def lora_config(config: TrainingConfig, model: Any) -> LoraConfig | None:
         bias="none",
         task_type="CAUSAL_LM",
     )
+
+
+def keep_trained_weights_fp32(model: Any) -> None:
+    """Undo TRL's cast of the adapters on a quantised base to bf16, in which small updates would be lost."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
 
 
 def checkpoints_gradients(config: TrainingConfig, model: Any) -> bool:

@@ -35,7 +35,8 @@ class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self._events.step(state.global_step)
         if self._everyone_stops():
             control.should_save = control.should_training_stop = True
-            control.should_log = True
+        if control.should_training_stop or state.global_step >= state.max_steps:
+            control.should_log = True  # the last window is a row too, however short
 
     def _everyone_stops(self) -> bool:
         """Whether any process was asked to stop; all must agree, or they would wait for each other forever."""

@@ -236,6 +236,7 @@ def build_sft(request: TrainRequest) -> SftTrainer:
         peft_config=loading.lora_config(config, model),
     )
     native.remove_callback(PrinterCallback)
+    loading.keep_trained_weights_fp32(native.model)
     log.info("%s parameters, %s of them trained, %s", *_counts(native.model), precision)
     return SftTrainer(native, request, tokeniser, wanted)
 

@@ -1,0 +1,89 @@
+"""The backends that are installed: their registry, their verdicts, what they train, and which one is chosen."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from aligntune_core.algorithms import canonical
+from aligntune_core.environment import Environment, detect
+from aligntune_core.matrix import SupportMatrix
+from aligntune_core.ours import EXTRAS, install_remedy
+from aligntune_core.plugins import BackendRegistry, load_registry
+from aligntune_core.selector import Selection, backend_name, select
+from aligntune_core.values import Availability
+
+
+@cache
+def default_registry() -> BackendRegistry:
+    """The installed backends, loaded once a process."""
+    return load_registry()
+
+
+def build_matrix(registry: BackendRegistry, environment: Environment) -> SupportMatrix:
+    """What the installed backends train, with each one's verdict on this machine."""
+    return SupportMatrix(
+        {b.name: b.algorithms for b in registry}, {b.name: b.is_available(environment) for b in registry}
+    )
+
+
+def list_backends() -> list[str]:
+    """Names of the installed backends, sorted."""
+    return sorted(default_registry().backends)
+
+
+def get_backend_status() -> dict[str, dict[str, Any]]:
+    """Name → available, reason, remedy, version, distribution; our own backends are listed even when absent."""
+    registry, environment = default_registry(), detect()
+    status: dict[str, dict[str, Any]] = {}
+    for backend in registry:
+        verdict = backend.is_available(environment)
+        status[backend.name] = _status(verdict, backend.version, backend.distribution)
+    for failure in registry.failures.values():
+        verdict = Availability(False, f"it cannot be loaded: {failure.reason}", "see 'aligntune plugins'")
+        status[failure.name] = _status(verdict, failure.version, failure.distribution)
+    for name in EXTRAS:
+        absent = _status(Availability(False, "not installed", install_remedy(name)), None, f"aligntune-{name}")
+        status.setdefault(name, absent)
+    return dict(sorted(status.items()))
+
+
+def _status(verdict: Availability, version: str | None, distribution: str) -> dict[str, Any]:
+    return {
+        "available": verdict.ok,
+        "reason": verdict.reason,
+        "remedy": verdict.remedy,
+        "version": version,
+        "distribution": distribution,
+    }
+
+
+def support_matrix() -> SupportMatrix:
+    """The support matrix of what is installed now."""
+    return build_matrix(default_registry(), detect())
+
+
+def choose(
+    registry: BackendRegistry,
+    environment: Environment,
+    algorithm: object,
+    backend: object,
+    task: str | None = None,
+    model_type: str | None = None,
+) -> tuple[str, Selection]:
+    """The canonical algorithm and the selected backend; None for `task` or `model_type` means not known yet.
+
+    Raises:
+        UnknownAlgorithmError, UnknownBackendError, UnsupportedAlgorithmError, BackendUnavailableError, NoBackendError,
+        PluginLoadError: see `aligntune_core.errors`.
+    """
+    name = canonical(algorithm, registry.extra_algorithms)
+    wanted = backend_name(backend, registry.backends, registry.failures)
+    if wanted in registry.failures:
+        registry.failures[wanted].raise_()
+    matrix = SupportMatrix({b.name: b.algorithms for b in registry}, {})
+
+    def verdict(candidate: str) -> Availability:
+        return registry.backends[candidate].is_available(environment)
+
+    return name, select(matrix, verdict, backend=wanted, algorithm=name, task=task, model_type=model_type)

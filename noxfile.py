@@ -1,0 +1,103 @@
+"""The checks beside the fast suite. `nox -l` lists them; each fails, and says what to install, where its means are missing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["tests", "lint", "types", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+
+TRL = {"1.14": "constraints/trl-1.14.txt", "1.16": "constraints/trl-1.16.txt"}
+NEWEST = TRL["1.16"]
+PLUGIN = "plugins/aligntune_trl"
+
+
+def install(session: nox.Session, constraints: str, extras: str = "report,test") -> None:
+    """The project and its plugin from this checkout, as the README installs them."""
+    session.install("-c", constraints, "-e", f".[{extras}]", "-e", PLUGIN)
+
+
+@nox.session
+@nox.parametrize("trl", list(TRL), ids=list(TRL))
+def tests(session: nox.Session, trl: str) -> None:
+    """The fast suite, beside both versions of TRL that are supported."""
+    install(session, TRL[trl])
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("pluggy", ["1.6.0", "1.7.0"])
+def pluggy(session: nox.Session, pluggy: str) -> None:
+    """The core's tests at both ends of the supported pluggy."""
+    install(session, NEWEST)
+    session.install(f"pluggy=={pluggy}")
+    session.run("pytest", "tests/core", "tests/runs", "tests/cli")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and the import contracts."""
+    install(session, NEWEST)
+    session.install("ruff>=0.14,<1")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict over core, facade and plugin."""
+    install(session, NEWEST)
+    session.install("mypy>=2,<3", "types-PyYAML")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Generated pages are current; the site builds without a warning; every link inside it leads somewhere."""
+    install(session, NEWEST, "report,test,docs")
+    session.run("python", "docs/generate.py", "--check")
+    session.run("sphinx-build", "-W", "-n", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The report in a real headless Chromium."""
+    if shutil.which("chromium") is None:
+        session.error("no Chromium; install it, such as with: apt-get install chromium")
+    install(session, NEWEST)
+    session.install("playwright>=1.50")
+    session.run("pytest", "tests/browser/check_report.py", *session.posargs)
+
+
+@nox.session
+def packaging(session: nox.Session) -> None:
+    """Wheels, built and installed into an empty environment; the demo runs from them."""
+    session.install("build")
+    folder = Path(session.create_tmp())
+    for project in (".", PLUGIN):
+        session.run("python", "-m", "build", "--wheel", "--outdir", str(folder / "wheels"), project)
+    wheels = sorted(map(str, (folder / "wheels").glob("*.whl")))
+    session.run("python", "-m", "venv", "--clear", str(folder / "fresh"))
+    python = str(folder / "fresh" / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", "-c", NEWEST, *wheels, "jinja2", "matplotlib", "plotille", external=True)
+    session.run(python, "-m", "pip", "check", external=True)
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    output = folder / "demo"
+    shutil.rmtree(output, ignore_errors=True)
+    session.run(python, "-m", "aligntune", "demo", "--output-dir", str(output), external=True, env={"HOME": str(home)})
+    if not (output / "report.html").exists():
+        session.error("the demo wrote no report.html")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Start-up and step time against plain TRL, in alternating pairs. Takes about twenty minutes; quote ratios only."""
+    install(session, NEWEST)
+    session.run("python", "benchmarks/start_up.py", *session.posargs)
+    session.run("python", "benchmarks/step_time.py", *session.posargs)
