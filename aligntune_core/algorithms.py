@@ -90,7 +90,7 @@ def fold(name: object) -> str:
 
 
 def nearest(name: object, choices: Iterable[str]) -> str | None:
-    """The choice that is spelt most like `name`, or None; the first that begins with it wins, in a set by the alphabet."""
+    """The choice that is spelt most like `name`, or None; one that begins with it comes first, in the given order."""
     ordered = choices if isinstance(choices, Sequence) else sorted(choices)
     by_fold = {fold(choice): choice for choice in ordered}
     folded = fold(name)

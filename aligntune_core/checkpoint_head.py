@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +73,7 @@ def _check_weights(folder: Path, name: str) -> None:
         if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
             raise _fail(name, f"{index.name} does not say which file holds which weight", AGAIN)
         files = set(weight_map.values())
-        if outside := sorted(f for f in files if f != os.path.basename(f)):
+        if outside := sorted(f for f in files if f != Path(f).name):
             raise _fail(name, f"its index names a file outside its folder: {outside[0]}", "do not use this model")
         if missing := sorted(f for f in files if not (folder / f).exists()):
             raise _fail(name, f"{missing[0]} is missing", AGAIN)
@@ -139,7 +138,9 @@ def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> Check
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError
     except ImportError as error:
-        raise _fail(name, "this folder does not exist, and a hub name needs huggingface_hub", "give a folder") from error
+        raise _fail(
+            name, "this folder does not exist, and a hub name needs huggingface_hub", "give a folder"
+        ) from error
     try:
         path = hf_hub_download(name, "config.json", revision=revision)
     except EntryNotFoundError as error:

@@ -1,4 +1,4 @@
-"""From a call to a ready trainer: every check (`checks`), then the rows, and only then does the backend load a model."""
+"""From a call to a ready trainer: every check (`checks`), then the rows; only then does the backend load a model."""
 
 from __future__ import annotations
 

@@ -59,9 +59,7 @@ class SupportMatrix:
         brought = {name for algorithms in self.supports.values() for name in algorithms}
         return [*ALGORITHMS, *sorted(brought - set(ALGORITHMS))]
 
-    def support(
-        self, backend: str, algorithm: str, task: str | None = None, model_type: str | None = None
-    ) -> Support:
+    def support(self, backend: str, algorithm: str, task: str | None = None, model_type: str | None = None) -> Support:
         """The best cell that fits; None for `task` or `model_type` means any."""
         claim = self.supports.get(backend, {}).get(algorithm)
         fitting = [

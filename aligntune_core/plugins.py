@@ -1,4 +1,4 @@
-"""Finding, filtering, loading and checking backend plugins; besides the hook markers, the only module that knows pluggy.
+"""Finding, filtering, loading and checking backend plugins; beside the hook markers the only module that knows pluggy.
 
 One bad plugin never harms the others: whatever happens while one loads is kept as a `LoadFailure`. Merely
 installed, it is one warning; asked for by name, it is the error.
@@ -228,7 +228,9 @@ def _check_requirement(entry: metadata.EntryPoint) -> None:
 def _check_hooks(plugin: object, name: str, spec: pluggy.PluginManager) -> None:
     """Refuse what pluggy would accept in silence: a class, a missing hook, an alias, an argument with a default."""
     if inspect.isclass(plugin):
-        raise PluginContractError("the entry point names a class", "name an instance or a module: have you forgotten ()?")
+        raise PluginContractError(
+            "the entry point names a class", "name an instance or a module: have you forgotten ()?"
+        )
     for hook in _HOOKS:
         function = getattr(plugin, hook, None)
         options = spec.parse_hookimpl_opts(plugin, hook) if function else None

@@ -112,7 +112,9 @@ class Trainer:
         self, backend: BackendTrainer, folder: RunFolder, recorder: Recorder, resumption: Resumption
     ) -> TrainResult:
         folder.load(resumption.run or {})
-        folder.write(**self._plan.record(), resolved=dict(backend.resolved), status="running", steps_done=recorder.steps_done)
+        folder.write(
+            **self._plan.record(), resolved=dict(backend.resolved), status="running", steps_done=recorder.steps_done
+        )
         if resumption.checkpoint is not None:
             log.info("going on from %s", resumption.checkpoint)
         for name in (METRICS, SAMPLES):
@@ -140,7 +142,9 @@ class Trainer:
         finally:
             recorder.finish()
         if recorder.stop_signal is not None and recorder.steps_done < recorder.steps_planned:
-            message = f"stopped after step {recorder.steps_done} of {recorder.steps_planned}; state is saved; go on with: "
+            message = (
+                f"stopped after step {recorder.steps_done} of {recorder.steps_planned}; state is saved; go on with: "
+            )
             raise RunInterrupted(message + f"aligntune train --resume {self.run_dir}", recorder.stop_signal)
         if recorder.steps_done < recorder.steps_planned:
             raise AlignTuneError(f"the loop ended after step {recorder.steps_done} of {recorder.steps_planned}")
@@ -182,7 +186,7 @@ class Trainer:
         prompts = [prompt_of(row) for row in rows.select(range(min(SAMPLED, len(rows))))]
         try:
             answers = backend.predict(prompts)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a model does here, the run itself is done
             log.warning("no sample generations: %s", traceback.format_exc())
             return
         for prompt, answer in zip(prompts, answers, strict=True):
@@ -208,7 +212,7 @@ class Trainer:
             write_report(self.run_dir)
         except ImportError as error:
             log.info("no report.html: %s is not installed; pip install 'aligntune[report]'", error.name)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a picture that cannot be drawn must not fail a run
             log.warning("no report.html: %s", traceback.format_exc())
 
     def _result_of(self, run: Mapping[str, Any]) -> TrainResult:
@@ -277,7 +281,9 @@ class Trainer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

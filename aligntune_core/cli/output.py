@@ -36,7 +36,7 @@ _STYLES |= {"no": "red", "No": "dim", "broken": "bold red"}
 
 
 class Messages(logging.Handler):
-    """AlignTune's own messages, on standard error, as plain lines. An error is told by the command that ends with it."""
+    """AlignTune's own messages, as plain lines on standard error; an error is told by the command that it ends."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR:

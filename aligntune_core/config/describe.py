@@ -28,7 +28,14 @@ class Setting:
         return words.get(self.type, self.type.upper())
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a list", dict: "a mapping"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple: "a list",
+    dict: "a mapping",
+}
 
 
 def _bare(kind: Any) -> list[Any]:
@@ -82,7 +89,11 @@ def describe(cls: type[TrainingConfig]) -> list[Setting]:
             field = cls.model_fields.get(name)
             if field is None:
                 continue
-            kinds = list(dict.fromkeys(k for part in (field.annotation, *field.metadata) for k in _bare(part) if isinstance(k, type)))
+            kinds = list(
+                dict.fromkeys(
+                    k for part in (field.annotation, *field.metadata) for k in _bare(part) if isinstance(k, type)
+                )
+            )
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             source = cls.learning_rates[2] if name == "learning_rate" else str(extra.get("source", ""))
             found[name] = Setting(

@@ -156,7 +156,9 @@ def check_effects(config: TrainingConfig, *, has_eval: bool) -> None:
         raise ConfigError(found)
 
 
-def build_config(cls: type[TrainingConfig], layers: list[Layer], *, honoured: frozenset[str] | None = None) -> TrainingConfig:
+def build_config(
+    cls: type[TrainingConfig], layers: list[Layer], *, honoured: frozenset[str] | None = None
+) -> TrainingConfig:
     """Validate the layers, the later winning over the earlier, against one algorithm's class.
 
     Args:
@@ -175,8 +177,9 @@ def build_config(cls: type[TrainingConfig], layers: list[Layer], *, honoured: fr
         merged.update(_canonical(Layer(kept, layer.name, layer.lines), known, problems))
     merged = {name: pair for name, pair in merged.items() if pair[0] is not None}
     if honoured is not None:
-        for name in sorted(set(merged) - honoured):
-            problems.append(Problem.of(name, "the chosen backend has no such setting", "leave it out", value=merged[name][0]))
+        text = "the chosen backend has no such setting"
+        refused = sorted(set(merged) - honoured)
+        problems += [Problem.of(name, text, "leave it out", value=merged[name][0]) for name in refused]
     try:
         config = cls.model_validate({name: value for name, (value, _) in merged.items()})
     except ValidationError as error:

@@ -87,11 +87,19 @@ class Group(BaseModel):
 class ModelSettings(Group):
     title = "Model"
 
-    model_name: PathText | None = setting(None, "A local folder or a hub name; required, unless an open model is passed.")
+    model_name: PathText | None = setting(
+        None, "A local folder or a hub name; required, unless an open model is passed."
+    )
     revision: Text | None = setting(None, "The hub revision: a branch, tag or commit.")
-    attn_implementation: Text | None = setting(None, "The attention kernel: sdpa, eager, flash_attention_2; unset: the library's.")
-    trust_remote_code: bool = setting(False, "Run Python code that comes with the model. Off unless you ask for it.", OURS)
-    chat_template: Text | None = setting(None, "A Jinja template, or the path of a .jinja file, for a tokenizer without one.")
+    attn_implementation: Text | None = setting(
+        None, "The attention kernel: sdpa, eager, flash_attention_2; unset: the library's."
+    )
+    trust_remote_code: bool = setting(
+        False, "Run Python code that comes with the model. Off unless you ask for it.", OURS
+    )
+    chat_template: Text | None = setting(
+        None, "A Jinja template, or the path of a .jinja file, for a tokenizer without one."
+    )
     precision: Annotated[
         Literal["auto", "bf16", "fp16", "fp32"], _choice("auto", "bf16", "fp16", "fp32", kind="the choices are")
     ] = setting("auto", "Precision of the computation; auto: bf16 where the GPU can, else fp16 on a GPU, fp32 on CPU.")
@@ -111,12 +119,18 @@ class DataSettings(Group):
     )
     split: Text | None = setting(None, "The split, such as train or train[:1000]; unset: train.", "datasets")
     eval_dataset_name: PathText | None = setting(None, "A second data set to evaluate on.")
-    eval_fraction: Share | None = setting(None, "Share of the rows that is held back for evaluation, drawn with the seed.")
+    eval_fraction: Share | None = setting(
+        None, "Share of the rows that is held back for evaluation, drawn with the seed."
+    )
     max_samples: PositiveInt | None = setting(None, "Use the first so many rows.")
     column_mapping: Mapped = setting({}, "Names of your columns: ours=theirs, such as prompt=question.")
     system_prompt: Text | None = setting(None, "A system message before each conversation that has none.")
-    max_seq_length: PositiveInt = setting(1024, "Longest row, in tokens; longer ones are cut at the end.", "TRL's SFTConfig")
-    packing: bool = setting(False, "Put several short rows into one sequence; refused where rows could see each other.", HF)
+    max_seq_length: PositiveInt = setting(
+        1024, "Longest row, in tokens; longer ones are cut at the end.", "TRL's SFTConfig"
+    )
+    packing: bool = setting(
+        False, "Put several short rows into one sequence; refused where rows could see each other.", HF
+    )
     assistant_only_loss: bool | None = setting(
         None, "Train the answers only; unset: yes where a row has a question and an answer."
     )
@@ -137,7 +151,9 @@ class TrainingSettings(Group):
     lr_scheduler: Annotated[str, _choice(*SCHEDULERS, kind="the schedules are")] = setting(
         "cosine", "How the learning rate falls.", "Loshchilov and Hutter 2016, arXiv:1608.03983"
     )
-    warmup_steps: NonNegative = setting(0.03, "Steps of linear warm-up; below 1: a share of all steps.", "Stanford Alpaca")
+    warmup_steps: NonNegative = setting(
+        0.03, "Steps of linear warm-up; below 1: a share of all steps.", "Stanford Alpaca"
+    )
     weight_decay: NonNegative = setting(0.0, "Decoupled weight decay.", HF)
     optimizer: Annotated[str, _choice(*OPTIMIZERS, kind="the optimizers are")] = setting(
         "adamw_torch_fused", "The optimizer.", "Loshchilov and Hutter 2017, arXiv:1711.05101; fused as in TRL"
@@ -155,7 +171,9 @@ class AdapterSettings(Group):
         None, "Train a LoRA adapter; unset: yes for a quantised model, else no.", "Hu et al. 2021, arXiv:2106.09685"
     )
     lora_r: PositiveInt = setting(16, "Rank.", "TRL's ModelConfig")
-    lora_alpha: PositiveFloat = setting(32.0, "Scale; the update is multiplied by lora_alpha / lora_r.", "TRL's ModelConfig")
+    lora_alpha: PositiveFloat = setting(
+        32.0, "Scale; the update is multiplied by lora_alpha / lora_r.", "TRL's ModelConfig"
+    )
     lora_dropout: Annotated[Float, Field(ge=0, lt=1)] = setting(0.0, "Dropout on the adapter's input.")
     lora_target_modules: Annotated[Literal["all-linear"] | Names, BeforeValidator(_targets)] = setting(
         "all-linear", "Layers that get an adapter.", "Dettmers et al. 2023, arXiv:2305.14314, section 4"
@@ -238,4 +256,3 @@ class SftConfig(TrainingConfig):
 
 
 CONFIGS: dict[str, type[TrainingConfig]] = {cls.algorithm: cls for cls in (SftConfig,)}
-

@@ -71,7 +71,7 @@ def _lines(node: yaml.Node, path: Path) -> dict[str, int]:
 
 _PLAINER = (
     (re.compile(r"found character '\\t' that cannot start any token"), "there is a tab", "indent with spaces"),
-    (re.compile(r"could not determine a constructor for the tag '(?:\S*:)?(.{,40}).*'"), r"the tag \1 is not read", PLAIN),
+    (re.compile(r"could not determine a constructor for the tag '(?:\S*:)?(.*)'"), r"the tag \1 is not read", PLAIN),
     (re.compile(r".*'<stream end>'"), "a bracket or a quote is not closed", "close it"),
     (re.compile(r".*found unexpected end of stream"), "a bracket or a quote is not closed", "close it"),
     (re.compile(r"but found another document"), "a second document begins", "keep one"),

@@ -1,4 +1,4 @@
-"""Rows: where they come from (`source`), whether the files are sound (`heads`), what they mean (`formats`), reading (`read`)."""
+"""Rows: where they are (`source`), whether the files are sound (`heads`), what rows mean (`formats`), and `read`."""
 
 from aligntune_core.data.formats import template_text
 from aligntune_core.data.read import Rows, load_rows

@@ -32,7 +32,9 @@ class _Checker:
             return raw.decode("utf-8-sig" if line == 1 else "utf-8")
         except UnicodeDecodeError as error:
             bad = raw[error.start]
-            self.fail(f"line {line}: byte 0x{bad:02x} is not UTF-8", "convert the file, such as with iconv -f latin1 -t utf8")
+            self.fail(
+                f"line {line}: byte 0x{bad:02x} is not UTF-8", "convert the file, such as with iconv -f latin1 -t utf8"
+            )
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """(number, bytes) of each line up to the scan limit; then the last line, as number -1."""
@@ -65,7 +67,9 @@ class _Checker:
                 continue
             kind = kind_of(value)
             if seen.setdefault(column, kind) != kind:
-                self.fail(f"{where}, column '{column}': {kind}, where the rows before have {seen[column]}", "use one type")
+                self.fail(
+                    f"{where}, column '{column}': {kind}, where the rows before have {seen[column]}", "use one type"
+                )
 
     def jsonl(self) -> None:
         seen: dict[str, str] = {}
@@ -120,7 +124,9 @@ class _Checker:
             rows = 0
             for rows, row in enumerate(reader, 1):  # noqa: B007 - the count is used
                 if row and len(row) != len(header):
-                    self.fail(f"line {reader.line_num} has {len(row)} fields, the header {len(header)}", "quote or mend it")
+                    self.fail(
+                        f"line {reader.line_num} has {len(row)} fields, the header {len(header)}", "quote or mend it"
+                    )
         except csv.Error as error:
             self.fail(f"line {reader.line_num}: {error}", "quote or mend the field")
         if not rows:

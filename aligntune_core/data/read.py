@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -57,7 +57,9 @@ def _library() -> Any:
         import datasets
     except ImportError as error:
         remedy = "pip install 'aligntune[data]'"
-        raise BackendUnavailableError("reading rows needs the datasets library", remedy, field="dataset_name") from error
+        raise BackendUnavailableError(
+            "reading rows needs the datasets library", remedy, field="dataset_name"
+        ) from error
     if os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] == "0":
         datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # when something else imported the library before
     datasets.disable_progress_bars()
@@ -159,7 +161,9 @@ def _normalised(dataset: Any, row_format: RowFormat, config: TrainingConfig, fie
     return _library().Dataset.from_list(shaped_rows)
 
 
-def _one(rows: Any, name: str | None, split: str | None, config: TrainingConfig, field: str) -> tuple[Any, RowFormat, str]:
+def _one(
+    rows: Any, name: str | None, split: str | None, config: TrainingConfig, field: str
+) -> tuple[Any, RowFormat, str]:
     """Read one data set, whole: from memory, files or the hub."""
     if rows is not None:
         dataset, label = _as_dataset(rows, field), "in memory"
@@ -189,7 +193,9 @@ def _refuse_misfits(config: TrainingConfig, shape: str) -> None:
         for name in ("system_prompt", "chat_template"):
             if value := getattr(config, name):
                 remedy = "give rows of messages, or instruction and output"
-                raise ConfigError(f"rows of plain {shape.replace('_', ' and ')} have no place for it", remedy, field=name, value=value)
+                raise ConfigError(
+                    f"rows of plain {shape.replace('_', ' and ')} have no place for it", remedy, field=name, value=value
+                )
     if config.chat_template:
         template_text(config.chat_template)
     if shape == "text" and config.assistant_only_loss:
@@ -220,7 +226,9 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
     elif config.eval_fraction:
         if math.ceil(config.eval_fraction * len(train)) >= len(train):
             problem = f"of {len(train)} rows none would be left to train on"
-            raise DataError(problem, "give more rows, or a smaller share", field="eval_fraction", value=config.eval_fraction)
+            raise DataError(
+                problem, "give more rows, or a smaller share", field="eval_fraction", value=config.eval_fraction
+            )
         parts = train.train_test_split(test_size=config.eval_fraction, seed=config.seed)
         train, held_back = parts["train"], parts["test"]
     if "batch_size" in config.model_fields_set and config.batch_size > len(train):

@@ -1,6 +1,6 @@
 """The run folder: where it is, whether it may be used, who holds it, and `run.json`.
 
-    run.json  metrics.jsonl  samples.jsonl  model/  checkpoint-N/  report.html  log.txt
+run.json  metrics.jsonl  samples.jsonl  model/  checkpoint-N/  report.html  log.txt
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from aligntune_core.errors import ConfigError, StorageError
 from aligntune_core.runs.storage import write_json, writing
 
 SCHEMA = 1
-RUN, METRICS, SAMPLES, MODEL, REPORT, LOG = "run.json", "metrics.jsonl", "samples.jsonl", "model", "report.html", "log.txt"
+RUN, METRICS, SAMPLES = "run.json", "metrics.jsonl", "samples.jsonl"
+MODEL, REPORT, LOG = "model", "report.html", "log.txt"
 STAGING, LOCK = ".staging", ".lock"
 _OURS = re.compile(rf"{RUN}|{METRICS}|{SAMPLES}|{MODEL}|{REPORT}|{LOG}|{STAGING}|\{LOCK}|\..*\.part|checkpoint-\d+\Z")
 

@@ -13,7 +13,6 @@ from aligntune_core.runs.checkpoints import commit, rotate
 from aligntune_core.runs.folder import METRICS, SAMPLES, RunFolder
 from aligntune_core.runs.metrics import append
 
-
 FATAL = ("loss", "grad_norm", "reward")
 """Numbers without which a run is pointless once one of them is not finite."""
 

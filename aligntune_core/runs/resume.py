@@ -103,9 +103,14 @@ def check_unchanged(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         for name in sorted({*before, *after} - FREE)
         if before.get(name) != after.get(name)
     ]
-    if before.get("dataset_name") == after.get("dataset_name") and run.get("data", {}).get("sha256") != now["data"]["sha256"]:
+    if (
+        before.get("dataset_name") == after.get("dataset_name")
+        and run.get("data", {}).get("sha256") != now["data"]["sha256"]
+    ):
         text = "the rows have changed since the run that is resumed began"
-        changed.append(Problem.of("dataset_name", text, "bring them back, or start a new run", value=now["data"]["source"]))
+        changed.append(
+            Problem.of("dataset_name", text, "bring them back, or start a new run", value=now["data"]["source"])
+        )
     if changed:
         raise ConfigError(changed)
     for name, version in now["versions"].items():

@@ -1,13 +1,14 @@
 """Bad input as data: a YAML file of cases, and the one way in which a case is tried.
 
-A document of such a file is `{"torch": bool, "cases": [case, …]}`; a case has these keys, of which `id` and `says` are needed:
+A document of such a file is `{"torch": bool, "cases": [case, …]}`; a case has these keys, of which it needs `id`
+and `says`:
 
     id        a sentence: what is wrong
     row       the number of the observation that it goes back to
     settings  for run.yaml, over model_name and dataset_name of a sound model and a sound file; null takes one out
     rows      the rows of rows.jsonl, a line of JSON each
-    files     path → text, or one of {hex}, {text, encoding}, {repeat: [text, times]}, {link}, {folder}, {cut: bytes less},
-              {edit: keys of a JSON file}, or null to take it away
+    files     path → text, or one of {hex}, {text, encoding}, {repeat: [text, times]}, {link}, {folder},
+              {cut: bytes less}, {edit: keys of a JSON file}, or null to take it away
     earlier   a run that was there before, made by a backend that trains nothing: its settings, and
               `stops`: the step at which it breaks off
     after     files, as above, that are made once the earlier run is there
@@ -102,27 +103,26 @@ def lay_out(case: Mapping[str, Any], folder: Path, model: Path | None = None) ->
         make(folder, name, given)
 
 
-class _Broken(Exception):
+class _BrokenOffError(Exception):
     """Ends an earlier run in the middle."""
 
 
 def run_earlier(case: Mapping[str, Any], folder: Path, use_registry: Callable[..., Any]) -> None:
     """Leave the run folder that a case starts from."""
-    earlier = case["earlier"]
     from aligntune_core.factory import get_trainer
+
+    earlier = case["earlier"]
 
     def on_step(step: int) -> None:
         if step == earlier.get("stops"):
-            raise _Broken
+            raise _BrokenOffError
 
     use_registry(fake=FakeBackend(on_step=on_step))
     settings = {"model_name": "model", "dataset_name": "rows.jsonl", **earlier["settings"]}
     with get_trainer("sft", **settings) as trainer:
         trainer.listen()
-        try:
+        with contextlib.suppress(_BrokenOffError):
             trainer.train()
-        except _Broken:
-            pass
     for name, given in case.get("after", {}).items():
         make(folder, name, given)
 
@@ -155,7 +155,7 @@ def call(keywords: Mapping[str, Any]) -> int:
         get_trainer(**{name: _spelt_out(value) for name, value in keywords.items()}).close()
     except AlignTuneError as error:
         for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the command line's form
+            print(f"error: {line}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -11,7 +11,10 @@ from aligntune_core.environment import Environment
 from aligntune_core.hookspecs import hookimpl
 from aligntune_core.values import AlgorithmSupport, Availability, RunEvents, Support, TrainRequest
 
-DEFAULT_CELLS = {("instruction_following", "causal_lm"): Support("full"), ("chat_completion", "causal_lm"): Support("full")}
+DEFAULT_CELLS = {
+    ("instruction_following", "causal_lm"): Support("full"),
+    ("chat_completion", "causal_lm"): Support("full"),
+}
 
 
 class FakeTrainer:
@@ -23,9 +26,7 @@ class FakeTrainer:
         loss: step → the loss to report.
     """
 
-    def __init__(
-        self, request: TrainRequest, on_step: Callable[[int], None], loss: Callable[[int], float]
-    ) -> None:
+    def __init__(self, request: TrainRequest, on_step: Callable[[int], None], loss: Callable[[int], float]) -> None:
         self.request, self._on_step, self._loss = request, on_step, loss
         self.state = 0
         self.native = self

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+
 from aligntune_core.cli.main import run
 from aligntune_core.plugins import Backend
 from aligntune_core.testing import FakeBackend

@@ -1,4 +1,4 @@
-"""Bad input that only the model, its tokenizer or TRL can tell: the second document of `tests/bad_inputs/cases.yaml`."""
+"""Bad input that only the model, its tokenizer or TRL can tell: `tests/bad_inputs/cases.yaml`, second document."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from aligntune_core.cli.main import run
 from aligntune_core.testing.bad_inputs import check_text, lay_out, picture, read_cases
 

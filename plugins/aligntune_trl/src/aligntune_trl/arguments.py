@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
+from transformers import Trainer, get_scheduler
+
 from aligntune_core import ConfigError, PluginContractError
 from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config import TrainingConfig
 from aligntune_core.config.aliases import BY_ALIAS
 from aligntune_core.errors import gist
-from pydantic import TypeAdapter, ValidationError
-from transformers import Trainer, get_scheduler
 
 OWNED = {
     "output_dir": "output_dir", "per_device_train_batch_size": "batch_size",

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
+
 from aligntune_core import BackendUnavailableError, ConfigError, Environment
 from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config import TrainingConfig
 from aligntune_core.data import template_text
 from aligntune_core.errors import Problem, gist
-from peft import LoraConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-from transformers.pytorch_utils import Conv1D
-
 from aligntune_trl.tokenise import PLAIN_TEMPLATE
 
 log = logging.getLogger("aligntune")
@@ -164,7 +164,11 @@ def _lacking(config: TrainingConfig, error: ImportError) -> BackendUnavailableEr
 
 
 _CAUSES = (
-    ("does not recognize this architecture", "transformers does not know its model type", "pip install -U transformers"),
+    (
+        "does not recognize this architecture",
+        "transformers does not know its model type",
+        "pip install -U transformers",
+    ),
     ("ignore_mismatched_sizes", "its weights do not fit its config.json", "download or copy the model again"),
 )
 """What a message of transformers holds, what we say, and the remedy."""
@@ -203,7 +207,7 @@ def lora_config(config: TrainingConfig, model: Any) -> LoraConfig | None:
     """
     if not config.use_peft or isinstance(model, PeftModel):
         return None
-    targets = config.lora_target_modules
+    targets: Any = config.lora_target_modules
     if targets != "all-linear":
         _check_targets(targets, model)
         targets = list(targets)

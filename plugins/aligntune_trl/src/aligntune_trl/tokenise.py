@@ -171,6 +171,12 @@ def tokenise_dataset(rows: Any, tokeniser: Tokeniser, longest: int, field: str) 
         raise DataError(problem, "raise max_seq_length", field="max_seq_length", value=longest)
     if without:
         named = ", ".join(map(str, without[:5]))
-        log.warning("%s: %d of %d rows are left out, nothing in them is trained: row %s", field, len(without), len(trained), named)
+        log.warning(
+            "%s: %d of %d rows are left out, nothing in them is trained: row %s",
+            field,
+            len(without),
+            len(trained),
+            named,
+        )
         converted = converted.select([i for i, n in enumerate(trained) if n])
     return converted.select_columns(["input_ids", "labels"])
