@@ -18,6 +18,7 @@ from aligntune_core.errors import (
     UnsupportedAlgorithmError,
 )
 from aligntune_core.hookspecs import hookimpl
+from aligntune_core.runs.storage import storage_error
 from aligntune_core.values import (
     AlgorithmSupport,
     Availability,
@@ -53,4 +54,5 @@ __all__ = [
     "UnknownBackendError",
     "UnsupportedAlgorithmError",
     "hookimpl",
+    "storage_error",
 ]

@@ -72,7 +72,7 @@ def _visible(indices: list[int]) -> list[int]:
         if not part.strip() or part.strip() == "-1":
             break  # CUDA stops reading at the first invalid entry
         kept.append(int(part) if part.strip().isdigit() else len(kept))
-    return kept
+    return [index for index in kept if index in indices]
 
 
 @cache

@@ -189,6 +189,12 @@ class DivergedError(AlignTuneError, ArithmeticError):
 
     exit_code = 5
 
+    @classmethod
+    def at(cls, step: int, name: str, value: float) -> DivergedError:
+        """The error for the number `name` of a step."""
+        remedy = "lower learning_rate, or set precision: fp32; checkpoints up to the step before are good"
+        return cls(f"is not finite at step {step}", remedy, field=name, value=value)
+
 
 class StorageError(AlignTuneError, OSError):
     """The disk is full or not writable; the last good checkpoint is intact."""

@@ -25,10 +25,6 @@ from aligntune_core.values import BackendTrainer, TrainResult
 
 log = logging.getLogger("aligntune")
 
-SAMPLED = 2
-"""Prompts that a finished run answers for its report."""
-
-
 class Trainer:
     """Trains once, then evaluates, predicts and saves. Made by `get_trainer`; use it in a `with` block or `close()` it.
 
@@ -151,7 +147,6 @@ class Trainer:
 
     def _finish(self, backend: BackendTrainer, folder: RunFolder, recorder: Recorder) -> TrainResult:
         model_path = self.run_dir / MODEL
-        self._sample(backend, recorder)
         backend.save(model_path)
         result = TrainResult(
             steps=recorder.steps_done,
@@ -179,19 +174,6 @@ class Trainer:
     def _final_loss(rows: Sequence[Mapping[str, Any]]) -> float | None:
         losses = [row["loss"] for row in rows if row["split"] == "train" and row.get("loss") is not None]
         return float(losses[-1]) if losses else None
-
-    def _sample(self, backend: BackendTrainer, recorder: Recorder) -> None:
-        """Answer a few held-back questions, for the report. A failure here is told and does not end the run."""
-        rows = self._plan.rows.eval if self._plan.rows.eval is not None else self._plan.rows.train
-        prompts = [prompt_of(row) for row in rows.select(range(min(SAMPLED, len(rows))))]
-        try:
-            answers = backend.predict(prompts)
-        except Exception:  # noqa: BLE001 - whatever a model does here, the run itself is done
-            log.warning("no sample generations: %s", traceback.format_exc())
-            return
-        for prompt, answer in zip(prompts, answers, strict=True):
-            text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-            recorder.sample(recorder.steps_done, text, str(answer))
 
     def _record_failure(self, folder: RunFolder, recorder: Recorder, error: BaseException) -> None:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -285,12 +267,3 @@ class Trainer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def prompt_of(row: Mapping[str, Any]) -> Any:
-    """The question of a row in its shape: text, or the messages before its last answer."""
-    if "messages" in row:
-        last = max(i for i, message in enumerate(row["messages"]) if message["role"] == "assistant")
-        return row["messages"][:last]
-    text = str(row["prompt"] if "prompt" in row else row["text"])
-    return text if "prompt" in row else " ".join(text.split()[:8])

@@ -16,8 +16,8 @@ from aligntune_core.cli.output import json_option, print_json, print_table
 @json_option
 def validate(config: Path, as_json: bool) -> None:
     """Check CONFIG: every setting, the backend, the output folder, the model's and the data's files."""
-    from aligntune_core.errors import AlignTuneError
     from aligntune_core.checks import check_files_of
+    from aligntune_core.errors import AlignTuneError
 
     problems, settings, code = [], None, 0
     try:
@@ -43,8 +43,8 @@ def validate(config: Path, as_json: bool) -> None:
 def explain(algorithm: str, as_json: bool) -> None:
     """Show ALGORITHM: formula, paper, and every default with its source."""
     from aligntune_core.algorithms import ALGORITHMS, canonical
-    from aligntune_core.config.describe import describe
     from aligntune_core.checks import config_class
+    from aligntune_core.config.describe import describe
     from aligntune_core.installed import default_registry, support_matrix
 
     registry = default_registry()

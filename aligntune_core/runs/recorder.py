@@ -62,6 +62,8 @@ class Recorder:
 
     def step(self, step: int) -> None:
         self.steps_done = step
+        if self.began is not None:
+            self.seconds = time.monotonic() - self.began
         for listener in self._listeners:
             listener.step(step)
 
@@ -80,7 +82,7 @@ class Recorder:
         for listener in self._listeners:
             listener.row(row)
         for name in (n for n in FATAL if n in bad):
-            raise diverged(name, values[name], step)
+            raise DivergedError.at(step, name, values[name])
 
     def checkpoint(self, step: int, folder: Path) -> None:
         """Take over a complete checkpoint and drop the oldest.
@@ -101,13 +103,5 @@ class Recorder:
 
     def finish(self) -> None:
         """The loop is over, well or not."""
-        if self.began is not None:
-            self.seconds = time.monotonic() - self.began
         for listener in self._listeners:
             listener.stop()
-
-
-def diverged(name: str, value: float, step: int) -> DivergedError:
-    """The error for a number that is not finite."""
-    remedy = "lower learning_rate, or set precision: fp32; checkpoints up to the step before are good"
-    return DivergedError(f"is not finite at step {step}", remedy, field=name, value=value)

@@ -48,6 +48,7 @@ class FakeTrainer:
                 self._checkpoint(events)
             if events.stopping:
                 return
+        events.sample(self.state, "question", self.predict(["question"])[0])
 
     def _checkpoint(self, events: RunEvents) -> None:
         folder = self.request.work_dir / f"checkpoint-{self.state}"

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from aligntune_trl import generate, sft
+from aligntune_trl.tiny import write_tiny_model
+
 from aligntune import Trainer, create_sft_trainer
 from aligntune_core.demo import rows
-from aligntune_trl.tiny import write_tiny_model
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # each of the parallel workers takes one core
 
 pytest_plugins = ["aligntune_core.testing.fixtures"]
 
 Train = Callable[..., Trainer]
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untrained model never ends an answer; a few tokens are enough here."""
+    monkeypatch.setattr(generate, "LONGEST_ANSWER", 24)
+    monkeypatch.setattr(sft, "LONGEST_SAMPLE", 8)
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from aligntune_core import ConfigError, DivergedError, RunInterrupted
 from aligntune_core.runs.checkpoints import damage, newest_good
 from aligntune_core.runs.folder import read_run
 from aligntune_core.runs.metrics import read
-from safetensors.torch import load_file, save_file
 
 
 def tree(folder: Path) -> dict[str, str]:

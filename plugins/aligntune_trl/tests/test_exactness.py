@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 import trl
-from aligntune_core.runs.metrics import read
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+
+from aligntune_core.runs.metrics import read
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from aligntune_core import ConfigError
-from aligntune_core.runs.metrics import read
 from aligntune_trl.packing import check_rows_stay_apart
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from aligntune_core import ConfigError
+from aligntune_core.runs.metrics import read
 
 
 def losses(run_dir: Path) -> list[float]:

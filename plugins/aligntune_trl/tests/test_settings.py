@@ -7,6 +7,14 @@ import json
 import pytest
 import torch
 import trl
+from aligntune_trl import loading
+from aligntune_trl.arguments import OWNED, check_read_back, sft_arguments, training_arguments, with_options
+from aligntune_trl.availability import judge
+from aligntune_trl.plugin import provides_algorithms
+from aligntune_trl.sft import check_clean
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+
 from aligntune_core import (
     Availability,
     BackendUnavailableError,
@@ -17,13 +25,6 @@ from aligntune_core import (
 )
 from aligntune_core.config import SftConfig
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS
-from aligntune_trl import loading
-from aligntune_trl.arguments import OWNED, check_read_back, sft_arguments, training_arguments, with_options
-from aligntune_trl.availability import judge
-from aligntune_trl.plugin import provides_algorithms
-from aligntune_trl.sft import check_clean
-from transformers.trainer_utils import SchedulerType
-from transformers.training_args import OptimizerNames
 
 PACKAGES = dict.fromkeys(("torch", "datasets", "peft", "accelerate"), "9.9") | {"transformers": "5.17.0", "trl": "1.16.0"}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from aligntune_core import DataError
 from aligntune_trl.generate import end_ids
 from aligntune_trl.tokenise import IGNORED, PLAIN_TEMPLATE, Tokeniser, tokenise_dataset
 from datasets import Dataset
 from transformers import AutoTokenizer
+
+from aligntune_core import DataError
 
 CHAT = [
     {"role": "user", "content": "Hi"},

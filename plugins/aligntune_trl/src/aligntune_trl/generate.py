@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 LONGEST_ANSWER = 256
+"""Tokens of an answer at most."""
+SAMPLED, LONGEST_SAMPLE = 2, 64
+"""Questions that a finished run answers for its report, and the tokens of such an answer."""
 BATCH = 8
 
 
@@ -22,10 +25,21 @@ def end_ids(tokenizer: Any) -> list[int]:
     return sorted(set(found))
 
 
-def answer(model: Any, tokenizer: Any, texts: Sequence[str], *, special_tokens: bool) -> list[str]:
-    """The continuation of each text, greedy, at most `LONGEST_ANSWER` tokens.
+def question_of(row: Mapping[str, Any]) -> Any:
+    """What a row asks: the messages before its last answer, its prompt, or the first words of its text."""
+    if "messages" in row:
+        last = max(i for i, message in enumerate(row["messages"]) if message["role"] == "assistant")
+        return row["messages"][:last]
+    return row["prompt"] if "prompt" in row else " ".join(row["text"].split()[:8])
+
+
+def answer(
+    model: Any, tokenizer: Any, texts: Sequence[str], *, special_tokens: bool, longest: int | None = None
+) -> list[str]:
+    """The continuation of each text, greedy.
 
     Args:
+        longest: tokens at most; None: `LONGEST_ANSWER`.
         special_tokens: add the tokenizer's own (verbatim text); a rendered conversation has them already.
     """
     was_training = model.training
@@ -41,7 +55,7 @@ def answer(model: Any, tokenizer: Any, texts: Sequence[str], *, special_tokens: 
             with torch.no_grad():
                 ids = model.generate(
                     **batch,
-                    max_new_tokens=LONGEST_ANSWER,
+                    max_new_tokens=longest or LONGEST_ANSWER,
                     do_sample=False,
                     temperature=None,
                     top_p=None,

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from aligntune_core import RunEvents
-from aligntune_core.runs.recorder import diverged
 from transformers import TrainerCallback
+
+from aligntune_core import DivergedError, RunEvents
 
 _PASSED_OVER = ("epoch", "total_flos", "step", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
@@ -94,7 +94,7 @@ def guarded(base: type[Any]) -> type[Any]:
                 norm = clip(*args, **kwargs)
                 # With fp16 the scaler meets infinite gradients in the normal course and skips that step.
                 if norm is not None and self.accelerator.scaler is None and not math.isfinite(float(norm)):
-                    raise diverged("grad_norm", float(norm), self.state.global_step + 1)
+                    raise DivergedError.at(self.state.global_step + 1, "grad_norm", float(norm))
                 return norm
 
             return clip_and_check
@@ -102,7 +102,7 @@ def guarded(base: type[Any]) -> type[Any]:
         def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
             loss: torch.Tensor = super().training_step(*args, **kwargs)
             if not torch.isfinite(loss).all():
-                raise diverged("loss", float(loss), self.state.global_step + 1)
+                raise DivergedError.at(self.state.global_step + 1, "loss", float(loss))
             return loss
 
         def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import trl
+
 from aligntune_core import ConfigError
 
 PROBED = 48

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aligntune_core import AlgorithmSupport, Availability, BackendTrainer, Environment, Support, TrainRequest, hookimpl
-
 from aligntune_trl.availability import judge
 
 if TYPE_CHECKING:
@@ -20,14 +19,7 @@ _SFT_CELLS = {
     for task in ("instruction_following", "supervised_fine_tuning", "text_generation", "chat_completion")
 }
 _SFT_SETTINGS = frozenset(
-    """
-    model_name revision attn_implementation trust_remote_code chat_template precision task_type model_type
-    dataset_name split eval_dataset_name eval_fraction max_samples column_mapping system_prompt max_seq_length packing
-    assistant_only_loss seed num_epochs max_steps batch_size eval_batch_size gradient_accumulation_steps learning_rate
-    lr_scheduler warmup_steps weight_decay optimizer max_grad_norm gradient_checkpointing use_peft lora_r lora_alpha
-    lora_dropout lora_target_modules load_in_4bit load_in_8bit output_dir overwrite resume logging_steps save_steps
-    eval_steps save_total_limit report_to isolation backend_options
-    """.split()
+    ["model_name", "revision", "attn_implementation", "trust_remote_code", "chat_template", "precision", "task_type", "model_type", "dataset_name", "split", "eval_dataset_name", "eval_fraction", "max_samples", "column_mapping", "system_prompt", "max_seq_length", "packing", "assistant_only_loss", "seed", "num_epochs", "max_steps", "batch_size", "eval_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler", "warmup_steps", "weight_decay", "optimizer", "max_grad_norm", "gradient_checkpointing", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit", "load_in_8bit", "output_dir", "overwrite", "resume", "logging_steps", "save_steps", "eval_steps", "save_total_limit", "report_to", "isolation", "backend_options"]
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
+
 class _Terminal(logging.Filter):
     """Let only errors through to the terminal; `log.txt` hears everything."""
 

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from aligntune_core import StorageError
 from safetensors import SafetensorError, safe_open
+
+from aligntune_core import StorageError
 
 
 def _check_loads(folder: Path) -> None:

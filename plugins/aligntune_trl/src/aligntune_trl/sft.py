@@ -6,10 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aligntune_core import BackendUnavailableError, ConfigError, RunEvents, StorageError, TrainRequest
+from aligntune_core import BackendUnavailableError, ConfigError, RunEvents, StorageError, TrainRequest, storage_error
 from aligntune_core.config import TrainingConfig
-from aligntune_core.runs.storage import storage_error
-
 from aligntune_trl.quiet import hush, hush_handlers
 
 hush()
@@ -29,7 +27,7 @@ from aligntune_trl.arguments import (  # noqa: E402
     training_arguments,
     with_options,
 )
-from aligntune_trl.generate import answer, end_ids  # noqa: E402
+from aligntune_trl.generate import LONGEST_SAMPLE, SAMPLED, answer, end_ids, question_of  # noqa: E402
 from aligntune_trl.loop import Relay, guarded  # noqa: E402
 from aligntune_trl.packing import check_rows_stay_apart, pack  # noqa: E402
 from aligntune_trl.saving import save_model  # noqa: E402
@@ -89,6 +87,8 @@ class SftTrainer:
         self.native.add_callback(relay)
         try:
             self.native.train(resume_from_checkpoint=str(events.resume_from) if events.resume_from else None)
+            if not events.stopping and self.native.accelerator.is_main_process:
+                self._sample(events)
         except (SafetensorError, RuntimeError) as error:
             if isinstance(error, StorageError) or "inline_container" in str(error) or isinstance(error, SafetensorError):
                 raise storage_error(self._request.work_dir.parent, error) from error
@@ -113,9 +113,26 @@ class SftTrainer:
         Raises:
             ConfigError: messages, where the rows have none.
         """
+        return self._answer(inputs, None)
+
+    def _answer(self, inputs: Sequence[Any], longest: int | None) -> list[Any]:
         chat = self._request.row_format == "messages"
         texts = [self._question(item) if chat else _verbatim(item) for item in inputs]
-        return answer(self.native.accelerator.unwrap_model(self.native.model), self._tokeniser.tokenizer, texts, special_tokens=not chat)
+        model, tokenizer = self.native.accelerator.unwrap_model(self.native.model), self._tokeniser.tokenizer
+        return answer(model, tokenizer, texts, special_tokens=not chat, longest=longest)
+
+    def _sample(self, events: RunEvents) -> None:
+        """Answer a few held-back questions, for the report; a failure here must not cost the trained model."""
+        rows = self._request.train_rows if self._request.eval_rows is None else self._request.eval_rows
+        questions = [question_of(row) for row in rows.select(range(min(SAMPLED, len(rows))))]
+        try:
+            answers = self._answer(questions, LONGEST_SAMPLE)
+        except Exception:
+            log.warning("no sample generations", exc_info=True)
+            return
+        for question, text in zip(questions, answers, strict=True):
+            asked = question if isinstance(question, str) else question[-1]["content"]
+            events.sample(self.native.state.global_step, asked, text)
 
     def _question(self, item: Any) -> str:
         system = self._request.config.system_prompt

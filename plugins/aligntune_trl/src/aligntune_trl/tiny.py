@@ -15,9 +15,10 @@ _SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 
 def _tokenizer() -> Any:
     """A byte-level BPE tokenizer over the demo's own questions and answers: it can write any text."""
-    from aligntune_core.demo import rows
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
+
+    from aligntune_core.demo import rows
 
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
