@@ -1,4 +1,4 @@
-"""The checks beside the fast suite. `nox -l` lists them; each fails, and says what to install, where its means are missing."""
+"""The checks beside the fast suite; `nox -l` lists them. One that lacks its means fails and says what to install."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def packaging(session: nox.Session) -> None:
     wheels = sorted(map(str, (folder / "wheels").glob("*.whl")))
     session.run("python", "-m", "venv", "--clear", str(folder / "fresh"))
     python = str(folder / "fresh" / "bin" / "python")
-    session.run(python, "-m", "pip", "install", "-q", "-c", NEWEST, *wheels, "jinja2", "matplotlib", "plotille", external=True)
+    session.run(
+        python, "-m", "pip", "install", "-q", "-c", NEWEST, *wheels, "jinja2", "matplotlib", "plotille", external=True
+    )
     session.run(python, "-m", "pip", "check", external=True)
     home = folder / "home"
     home.mkdir(exist_ok=True)

@@ -185,9 +185,8 @@ def check_files_of(path: Path) -> tuple[dict[str, Any], list[AlignTuneError]]:
     ]
     if config.model_name:
         checks.append(lambda: _check_kind(selection, name, config, environment))
-    for field in ("dataset_name", "eval_dataset_name"):
-        if value := getattr(config, field):
-            checks.append(partial(_check_source, value, field))
+    named = [(field, getattr(config, field)) for field in ("dataset_name", "eval_dataset_name")]
+    checks += [partial(_check_source, value, field) for field, value in named if value]
     errors = []
     for check in checks:
         try:

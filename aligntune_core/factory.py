@@ -78,7 +78,7 @@ def make_plan(
     log.log(logging.WARNING if selection.note else logging.INFO, "%s: %s", name, selection)
     chosen = registry.backends[selection.backend]
     config = config_for(name, chosen, layers).settled(quantised=head.quantised, adapter=head.base is not None)
-    check_effects(config, has_eval=rows.eval is not None)
+    check_effects(config, has_eval=rows.eval is not None, has_adapter=head.base is not None)
     plan = Plan(
         algorithm=name, task=task, model_type=model_type, config=config, selection=selection, environment=environment,
         rows=rows, run_dir=run_dir, resumption=resumption, model=model, versions=versions_of(chosen.distribution),

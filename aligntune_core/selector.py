@@ -111,9 +111,10 @@ def _automatic(
         rejected.append(Rejected(backend, f"{available.reason}; {available.remedy}"))
     reasons = "; ".join(f"{r.backend}: {r.reason}" for r in rejected)
     remedies = [install_remedy(name) for name in EXTRAS if name not in matrix.supports]
+    look = "see 'aligntune diagnose'" if able else "see 'aligntune matrix'"
     raise NoBackendError(
         f"no backend can train {_described(what)} here ({reasons})",
-        remedies[0] if remedies and not matrix.supports else "see 'aligntune diagnose'",
+        remedies[0] if remedies and not matrix.supports else look,
         field="backend",
         value=asked,
     )

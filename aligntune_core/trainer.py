@@ -25,6 +25,7 @@ from aligntune_core.values import BackendTrainer, TrainResult
 
 log = logging.getLogger("aligntune")
 
+
 class Trainer:
     """Trains once, then evaluates, predicts and saves. Made by `get_trainer`; use it in a `with` block or `close()` it.
 

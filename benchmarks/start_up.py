@@ -11,8 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from aligntune_core.testing.fake_backend import write_fake_model
 from pairs import alternate, machine, ratio
+
+from aligntune_core.testing.fake_backend import write_fake_model
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
@@ -29,7 +30,9 @@ def settings_file(folder: Path) -> Path:
     write_fake_model(folder / "model")
     (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 8, "utf-8")
     path = folder / "run.yaml"
-    path.write_text(f"model_name: {folder / 'model'}\ndataset_name: {folder / 'rows.jsonl'}\nlearning_rate: 1e-4\n", "utf-8")
+    path.write_text(
+        f"model_name: {folder / 'model'}\ndataset_name: {folder / 'rows.jsonl'}\nlearning_rate: 1e-4\n", "utf-8"
+    )
     return path
 
 
@@ -38,7 +41,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=15)
     pairs = parser.parse_args().pairs
     print(machine("aligntune", "trl"))
-    print(f"| command | median s | trl --help, median s | ratio: least, median, greatest of {pairs} pairs |\n|---|---|---|---|")
+    print(f"| command | s | trl --help, s | ratio: least, median, greatest of {pairs} pairs |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         config = settings_file(Path(folder))
         for arguments in (["--help"], ["list-backends"], ["matrix"], ["validate", str(config)]):
@@ -47,7 +50,10 @@ def main() -> None:
             a, b = alternate(lambda ours=ours: wall(ours), lambda theirs=theirs: wall(theirs), pairs)
             low, middle, high = ratio(a, b)
             name = f"aligntune {arguments[0]}"
-            print(f"| `{name}` | {statistics.median(a):.3f} | {statistics.median(b):.3f} | {low:.2f}, **{middle:.2f}**, {high:.2f} |")
+            print(
+                f"| `{name}` | {statistics.median(a):.3f} | {statistics.median(b):.3f} "
+                f"| {low:.2f}, **{middle:.2f}**, {high:.2f} |"
+            )
             sys.stdout.flush()
 
 

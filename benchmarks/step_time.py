@@ -1,12 +1,13 @@
 """SFT through AlignTune against a plain TRL script with the same explicit arguments, each run in a fresh process.
 
-Prints, for a model whose step takes at least 0.3 s and for a tiny one: the ratio of the median step times, and the ratio
-of the times from the start of the script to the end of the first step.
+Prints, for a model whose step takes at least 0.3 s and for a tiny one: the ratio of the median step times, and the
+ratio of the times from the start of the script to the end of the first step.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -17,8 +18,22 @@ from pathlib import Path
 from typing import Any
 
 SIZES = {
-    "large": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "batch": 8, "words": 120, "steps": 8},
-    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "batch": 2, "words": 12, "steps": 150},
+    "large": {
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 8,
+        "batch": 8,
+        "words": 120,
+        "steps": 8,
+    },
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "batch": 2,
+        "words": 12,
+        "steps": 150,
+    },
 }
 
 
@@ -32,7 +47,7 @@ def write_inputs(folder: Path, size: dict[str, int]) -> None:
     shape = {k: v for k, v in size.items() if k not in ("batch", "words", "steps")}
     config = Qwen2Config(vocab_size=len(tokenizer), num_attention_heads=8, num_key_value_heads=8, **shape)
     Qwen2ForCausalLM(config).save_pretrained(folder / "model")
-    words = "the model reads each token of the text and learns the answer ".split() * 20
+    words = ["the", "model", "reads", "each", "token", "of", "text", "and", "learns", "an", "answer"] * 20
     rows = [
         {"prompt": f"Question {n}: ", "completion": " ".join(words[n % 7 : n % 7 + size["words"]])}
         for n in range(size["batch"] * size["steps"])
@@ -55,10 +70,10 @@ def plain(folder: Path, size: dict[str, int], started: float) -> list[float]:
 
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     args = trl.SFTConfig(
-        output_dir=str(folder / "out"), seed=42, data_seed=42, num_train_epochs=1, per_device_train_batch_size=size["batch"],
-        gradient_accumulation_steps=1, learning_rate=2e-5, lr_scheduler_type="cosine", warmup_steps=0.03,
-        optim="adamw_torch_fused", bf16=False, use_cpu=True, max_length=512, gradient_checkpointing=False, logging_steps=10,
-        report_to="none", disable_tqdm=True, save_strategy="no", dataloader_pin_memory=False,
+        output_dir=str(folder / "out"), seed=42, data_seed=42, num_train_epochs=1,
+        per_device_train_batch_size=size["batch"], gradient_accumulation_steps=1, learning_rate=2e-5, lr_scheduler_type="cosine", warmup_steps=0.03,
+        optim="adamw_torch_fused", bf16=False, use_cpu=True, max_length=512, gradient_checkpointing=False,
+        logging_steps=10, report_to="none", disable_tqdm=True, save_strategy="no", dataloader_pin_memory=False,
     )  # fmt: skip
     rows = load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train")
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
@@ -94,7 +109,7 @@ def child(kind: str, folder: Path, size: dict[str, int]) -> None:
     """One run; prints the time to the first step and the median of the others."""
     started = time.perf_counter()
     ends = (plain if kind == "plain" else through_aligntune)(folder, size, started)
-    steps = [b - a for a, b in zip(ends[1:], ends[2:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(ends[1:])]
     print("RESULT", json.dumps({"first": ends[0], "step": statistics.median(steps)}))
 
 
@@ -141,7 +156,10 @@ def main() -> None:
     from pairs import machine
 
     print(machine("aligntune", "trl", "transformers", "torch"))
-    print(f"| | AlignTune, median | plain TRL, median | ratio: least, median, greatest of {options.pairs} pairs |\n|---|---|---|---|")
+    print(
+        f"| | AlignTune, median | plain TRL, median | ratio: least, median, greatest of {options.pairs} pairs |\n"
+        "|---|---|---|---|"
+    )
     for name in [options.size] if options.size else SIZES:
         compare(name, options.pairs)
 

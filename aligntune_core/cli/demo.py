@@ -87,9 +87,7 @@ def demo(output_dir: str | None, backend: str) -> None:
             "gradient_accumulation_steps": 1, "learning_rate": RATE, "max_seq_length": LENGTH, "logging_steps": 10,
             "save_steps": 80, "eval_steps": 40,
         }  # fmt: skip
-        with get_trainer(
-            "sft", chosen.name, train_dataset=rows(), eval_dataset=held_back, **settings
-        ) as trainer:
+        with get_trainer("sft", chosen.name, train_dataset=rows(), eval_dataset=held_back, **settings) as trainer:
             before = _ask(trainer, questions)
             result = trainer.train()
             after = _ask(trainer, questions)

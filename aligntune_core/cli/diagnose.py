@@ -59,7 +59,8 @@ def report() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": dict(sorted(packages.items())),
         "devices": [
-            {"kind": d.kind, "name": d.name, "memory": d.memory, "capability": d.capability} for d in environment.devices
+            {"kind": d.kind, "name": d.name, "memory": d.memory, "capability": d.capability}
+            for d in environment.devices
         ],
         "precision": precision_here(environment),
         "backends": status,

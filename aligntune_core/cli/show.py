@@ -39,7 +39,9 @@ def _because(status: dict[str, Any]) -> str:
 @click.command()
 @json_option
 @strict_option
-@click.option("--format", "form", type=click.Choice(["table", "markdown"]), default="table", help="How tables are printed.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "markdown"]), default="table", help="How tables are printed."
+)
 def matrix(as_json: bool, strict: bool, form: str) -> None:
     """What each installed backend trains, by algorithm, model type and task."""
     from aligntune_core.environment import detect

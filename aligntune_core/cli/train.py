@@ -53,7 +53,9 @@ def setting_options() -> list[click.Parameter]:
 @click.option("--backend", metavar="NAME", help="Who trains: auto or a backend's name [auto, or what CONFIG says].")
 @click.option("--dry-run", is_flag=True, help="Stop after every check: nothing is trained or written.")
 @click.option("--quiet", is_flag=True, help="Print errors and the result only.")
-def train(config: Path | None, algorithm: str | None, backend: str | None, dry_run: bool, quiet: bool, **flags: Any) -> None:
+def train(
+    config: Path | None, algorithm: str | None, backend: str | None, dry_run: bool, quiet: bool, **flags: Any
+) -> None:
     """Fine-tune a model, with the settings in CONFIG.yaml and in flags; a flag wins over the file.
 
     aligntune train --model-name Qwen/Qwen3-0.6B --dataset-name data.jsonl --use-peft

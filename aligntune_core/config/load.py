@@ -137,17 +137,24 @@ def _at_odds(config: TrainingConfig) -> list[Problem]:
     return found
 
 
-def check_effects(config: TrainingConfig, *, has_eval: bool) -> None:
-    """Refuse settings that would have no effect, once it is known whether there is an adapter and evaluation rows.
+def check_effects(config: TrainingConfig, *, has_eval: bool, has_adapter: bool = False) -> None:
+    """Refuse settings that would have no effect, once the checkpoint and the rows are known.
+
+    Args:
+        config: settled settings.
+        has_eval: there are evaluation rows.
+        has_adapter: the checkpoint is an adapter, which has its rank and its layers.
 
     Raises:
         ConfigError: one line for each.
     """
     given, found = config.model_fields_set, []
-    if not config.use_peft:
+    if not config.use_peft or has_adapter:
+        text, remedy = "has no effect without an adapter", "set use_peft: true"
+        if has_adapter:
+            text, remedy = "has no effect on an adapter that there is already", "leave it out"
         for name in sorted(n for n in given if n.startswith("lora_")):
-            text = "has no effect without an adapter"
-            found.append(Problem.of(name, text, "set use_peft: true", value=getattr(config, name)))
+            found.append(Problem.of(name, text, remedy, value=getattr(config, name)))
     if not has_eval:
         for name in sorted(given & {"eval_steps", "eval_batch_size"}):
             text = "has no effect without evaluation rows"

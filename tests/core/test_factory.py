@@ -13,6 +13,7 @@ import pytest
 import aligntune
 from aligntune import BackendType, create_rl_trainer, create_sft_trainer, get_backend_status, get_trainer, list_backends
 from aligntune_core import AlgorithmSupport, Availability, Environment, Support, hookimpl
+from aligntune_core.checks import checked_config
 from aligntune_core.errors import (
     BackendUnavailableError,
     ConfigError,
@@ -23,7 +24,6 @@ from aligntune_core.errors import (
     UnknownBackendError,
     UnsupportedAlgorithmError,
 )
-from aligntune_core.checks import checked_config
 from aligntune_core.plugins import BackendRegistry
 from aligntune_core.testing import FakeBackend, FakeEntryPoint, make_registry
 

@@ -150,11 +150,13 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(make):
 
 
 def test_training_that_runs_away_keeps_only_good_checkpoints(make):
-    trainer = make(learning_rate=1.0, warmup_steps=0, lr_scheduler="constant", optimizer="sgd", max_grad_norm=0, num_epochs=40,
-                   save_steps=1, save_total_limit=100)  # fmt: skip
+    trainer = make(
+        learning_rate=1.0, warmup_steps=0, lr_scheduler="constant", optimizer="sgd", max_grad_norm=0, num_epochs=40,
+        save_steps=1, save_total_limit=100,
+    )  # fmt: skip
+    for parameter in trainer.native.model.parameters():
+        parameter.register_hook(lambda grad: grad * 1e4)
     with pytest.raises(DivergedError):
-        for parameter in trainer.native.model.parameters():
-            parameter.register_hook(lambda grad: grad * 1e4)
         trainer.train()
     for checkpoint in trainer.run_dir.glob("checkpoint-*"):
         tensors = load_file(checkpoint / "model.safetensors")

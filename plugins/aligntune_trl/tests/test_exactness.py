@@ -25,7 +25,9 @@ def losses(run_dir: Path) -> list[float]:
     return [row["loss"] for row in read(run_dir / "metrics.jsonl") if row["split"] == "train"]
 
 
-def plain_trl(tiny: Path, rows: list[dict[str, str]], folder: Path, *, lora: bool) -> tuple[list[float], Mapping[str, Any]]:
+def plain_trl(
+    tiny: Path, rows: list[dict[str, str]], folder: Path, *, lora: bool
+) -> tuple[list[float], Mapping[str, Any]]:
     """The script that a TRL user writes, with the same explicit arguments."""
     set_seed(42)
     tokenizer = AutoTokenizer.from_pretrained(tiny)
@@ -65,7 +67,10 @@ def test_how_the_batch_is_cut_does_not_change_the_losses(make, tmp_path):
     runs = {}
     for batch, accumulation in ((8, 1), (4, 2), (2, 4)):
         trainer = make(
-            batch_size=batch, gradient_accumulation_steps=accumulation, num_epochs=2, output_dir=str(tmp_path / f"b{batch}")
+            batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            num_epochs=2,
+            output_dir=str(tmp_path / f"b{batch}"),
         )
         assert trainer.train().steps == 6
         runs[batch] = losses(trainer.run_dir)
@@ -113,7 +118,9 @@ def test_tokens_a_second_leave_padding_out(make, tiny, verbatim_rows):
     ids=["bf16 lora", "full fine-tuning under bf16"],
 )
 def test_a_hundred_small_updates_move_every_trained_weight(make, settings):
-    trainer = make(**settings, max_steps=100, batch_size=1, gradient_accumulation_steps=1, learning_rate=1e-6, logging_steps=50)
+    trainer = make(
+        **settings, max_steps=100, batch_size=1, gradient_accumulation_steps=1, learning_rate=1e-6, logging_steps=50
+    )
     before = {n: p.detach().clone() for n, p in trainer.native.model.named_parameters() if p.requires_grad}
     trainer.train()
     after = dict(trainer.native.model.named_parameters())

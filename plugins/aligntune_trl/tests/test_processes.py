@@ -29,8 +29,9 @@ sys.exit(code or bool(attempts))
 
 def command(tiny: Path, rows: Path, run_dir: Path, *more: str) -> list[str]:
     return [
-        "train", "--model-name", str(tiny), "--dataset-name", str(rows), "--output-dir", str(run_dir), "--backend", "trl",
-        "--batch-size", "4", "--gradient-accumulation-steps", "1", "--logging-steps", "1", "--max-seq-length", "128", *more,
+        "train", "--model-name", str(tiny), "--dataset-name", str(rows), "--output-dir", str(run_dir),
+        "--backend", "trl", "--batch-size", "4", "--gradient-accumulation-steps", "1", "--logging-steps", "1",
+        "--max-seq-length", "128", *more,
     ]  # fmt: skip
 
 
@@ -43,7 +44,10 @@ def clean_environment(home: Path) -> dict[str, str]:
 def test_a_whole_run_makes_no_connection_attempt(tiny, row_file, tmp_path):
     (tmp_path / "home").mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", NO_NETWORK, *command(tiny, row_file, tmp_path / "run", "--max-steps", "2", "--use-peft")],
+        [
+            sys.executable, "-c", NO_NETWORK,
+            *command(tiny, row_file, tmp_path / "run", "--max-steps", "2", "--use-peft"),
+        ],
         capture_output=True, text=True, check=False, env=clean_environment(tmp_path / "home"), cwd=tmp_path,
     )  # fmt: skip
     assert "ATTEMPTS []" in done.stdout, done.stdout + done.stderr
@@ -91,7 +95,8 @@ def test_several_processes_need_one_output_dir(tiny, row_file, tmp_path):
     at = arguments.index("--output-dir")
     done = subprocess.run(
         [sys.executable, "-m", "aligntune", *arguments[:at], *arguments[at + 2 :]],
-        capture_output=True, text=True, check=False, env=clean_environment(tmp_path) | {"WORLD_SIZE": "2"}, cwd=tmp_path,
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=clean_environment(tmp_path) | {"WORLD_SIZE": "2"},
     )  # fmt: skip
     assert done.returncode == 2
     assert "error: output_dir: is missing under a launcher of several processes; set output_dir" in done.stderr

@@ -26,7 +26,10 @@ from aligntune_core import (
 from aligntune_core.config import SftConfig
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS
 
-PACKAGES = dict.fromkeys(("torch", "datasets", "peft", "accelerate"), "9.9") | {"transformers": "5.17.0", "trl": "1.16.0"}
+PACKAGES = dict.fromkeys(("torch", "datasets", "peft", "accelerate"), "9.9") | {
+    "transformers": "5.17.0",
+    "trl": "1.16.0",
+}
 
 
 def test_every_setting_of_sft_is_honoured():
@@ -36,9 +39,9 @@ def test_every_setting_of_sft_is_honoured():
 
 def test_settings_reach_the_library_under_its_names(make):
     trainer = make(
-        seed=7, num_epochs=2, eval_fraction=0.2, eval_batch_size=3, lr_scheduler="linear", warmup_steps=5, weight_decay=0.1,
-        optimizer="adamw_torch", max_grad_norm=0.5, gradient_checkpointing=True, save_steps=9, eval_steps=4,
-        backend_options={"adam_beta2": 0.95}, precision="fp32", attn_implementation="eager",
+        seed=7, num_epochs=2, eval_fraction=0.2, eval_batch_size=3, lr_scheduler="linear", warmup_steps=5,
+        weight_decay=0.1, optimizer="adamw_torch", max_grad_norm=0.5, gradient_checkpointing=True, save_steps=9,
+        eval_steps=4, backend_options={"adam_beta2": 0.95}, precision="fp32", attn_implementation="eager",
     )  # fmt: skip
     expected = {
         "seed": 7, "num_train_epochs": 2.0, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 3,
@@ -60,7 +63,9 @@ def test_lora_settings_reach_the_adapter(make):
 
 
 def test_a_backend_option_that_does_not_exist_is_refused_with_the_nearest(make):
-    with pytest.raises(ConfigError, match=r"backend_options = 1: TRL has no field 'adam_beta22'; did you mean 'adam_beta2'"):
+    with pytest.raises(
+        ConfigError, match=r"backend_options = 1: TRL has no field 'adam_beta22'; did you mean 'adam_beta2'"
+    ):
         make(backend_options={"adam_beta22": 1})
 
 
@@ -143,5 +148,5 @@ def test_a_process_in_which_trl_was_patched_is_refused(monkeypatch):
     class SFTTrainer: ...
 
     monkeypatch.setattr(trl, "SFTTrainer", SFTTrainer)
-    with pytest.raises(BackendUnavailableError, match="TRL was patched in this process.*fresh Python process"):
+    with pytest.raises(BackendUnavailableError, match=r"TRL was patched in this process.*fresh Python process"):
         check_clean()

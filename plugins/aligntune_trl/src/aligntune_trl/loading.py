@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
@@ -17,7 +19,7 @@ from aligntune_core import BackendUnavailableError, ConfigError, Environment
 from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config import TrainingConfig
 from aligntune_core.data import template_text
-from aligntune_core.errors import Problem, gist
+from aligntune_core.errors import gist
 from aligntune_trl.tokenise import PLAIN_TEMPLATE
 
 log = logging.getLogger("aligntune")
@@ -30,7 +32,7 @@ LARGE = 1_000_000_000
 
 def use_one_gpu(environment: Environment) -> None:
     """On a machine with several GPUs and no launcher, take the first and say so."""
-    if len(environment.gpus) < 2 or environment.world_size > 1 or torch.cuda.is_initialized():
+    if len(environment.gpus) < 2 or environment.world_size > 1 or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return
     listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
     os.environ["CUDA_VISIBLE_DEVICES"] = listed
@@ -100,15 +102,28 @@ def load_tokenizer(config: TrainingConfig, name: str) -> Any:
     return tokenizer
 
 
-def _adapter(folder: str, options: dict[str, Any], config: TrainingConfig) -> Any:
-    """An adapter folder: its base, and the adapter on it, ready to be trained on."""
+def _adapter(folder: str, options: dict[str, Any]) -> Any:
+    """An adapter folder: its base, and the adapter on it, ready to be trained on.
+
+    Raises:
+        ConfigError: a weight of the base or of the adapter is missing.
+    """
     from peft import PeftConfig
 
-    if given := sorted(name for name in config.model_fields_set if name.startswith("lora_")):
-        text = "has no effect, model_name is an adapter already"
-        raise ConfigError([Problem.of(name, text, "leave it out", value=getattr(config, name)) for name in given])
     base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    return PeftModel.from_pretrained(_whole(base, options), folder, is_trainable=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Found missing adapter keys")  # that is an error, below
+        model = PeftModel.from_pretrained(_whole(base, options), folder, is_trainable=True)
+    with safe_open(Path(folder).expanduser() / "adapter_model.safetensors", framework="pt") as file:
+        missing = sorted(set(get_peft_model_state_dict(model)) - set(file.keys()))
+    if missing:
+        raise _lacks(folder, missing)
+    return model
+
+
+def _lacks(name: str, missing: Sequence[str]) -> ConfigError:
+    problem = f"{len(missing)} of its weights are in no file, such as {missing[0]}"
+    return ConfigError(problem, "download or copy the model again", field="model_name", value=name)
 
 
 def _whole(name: str, options: dict[str, Any]) -> Any:
@@ -119,8 +134,7 @@ def _whole(name: str, options: dict[str, Any]) -> Any:
     """
     model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
     if missing := sorted(found["missing_keys"]):
-        problem = f"{len(missing)} of its weights are in no file, such as {missing[0]}"
-        raise ConfigError(problem, "download or copy the model again", field="model_name", value=name)
+        raise _lacks(name, missing)
     return model
 
 
@@ -144,7 +158,7 @@ def load_model(config: TrainingConfig, precision: str) -> Any:
         options |= {"quantization_config": quantised, "device_map": {"": 0 if torch.cuda.is_available() else "cpu"}}
     try:
         if (Path(name).expanduser() / "adapter_config.json").exists():
-            return _adapter(name, options, config)
+            return _adapter(name, options)
         return _whole(name, options)
     except ConfigError:
         raise

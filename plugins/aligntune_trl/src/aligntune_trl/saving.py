@@ -33,7 +33,9 @@ def _check_loads(folder: Path) -> None:
         AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, SafetensorError) as error:
         remedy = "free space and save again"
-        raise StorageError(f"the saved model does not load: {error}", remedy, field="output_dir", value=str(folder)) from error
+        raise StorageError(
+            f"the saved model does not load: {error}", remedy, field="output_dir", value=str(folder)
+        ) from error
 
 
 def save_model(model: Any, tokenizer: Any, path: Path) -> None:
@@ -57,4 +59,6 @@ def save_model(model: Any, tokenizer: Any, path: Path) -> None:
         if isinstance(error, StorageError):
             raise
         remedy = "free space or choose another folder"
-        raise StorageError(f"the model cannot be written: {error}", remedy, field="output_dir", value=str(path)) from error
+        raise StorageError(
+            f"the model cannot be written: {error}", remedy, field="output_dir", value=str(path)
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aligntune_core import BackendUnavailableError, ConfigError, RunEvents, StorageError, TrainRequest, storage_error
@@ -90,7 +91,11 @@ class SftTrainer:
             if not events.stopping and self.native.accelerator.is_main_process:
                 self._sample(events)
         except (SafetensorError, RuntimeError) as error:
-            if isinstance(error, StorageError) or "inline_container" in str(error) or isinstance(error, SafetensorError):
+            if (
+                isinstance(error, StorageError)
+                or "inline_container" in str(error)
+                or isinstance(error, SafetensorError)
+            ):
                 raise storage_error(self._request.work_dir.parent, error) from error
             raise
         finally:
@@ -162,10 +167,10 @@ class SftTrainer:
 class _Listening:
     """The `RunEvents` of an evaluation outside a run: keeps the numbers."""
 
-    resume_from = None
     stopping = False
 
     def __init__(self, into: dict[str, float]) -> None:
+        self.resume_from: Path | None = None
         self._into = into
 
     def metrics(self, step: int, values: Mapping[str, float], *, epoch: float, split: str = "train") -> None:

@@ -33,7 +33,8 @@ def _tokenizer() -> Any:
             show_progress=False,
         ),
     )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<|pad|>", pad_token="<|pad|>", eos_token="<|end|>")  # noqa: S106
+    pad, end = _SPECIAL[:2]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token=pad, pad_token=pad, eos_token=end)
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
