@@ -153,12 +153,12 @@ def check_effects(config: TrainingConfig, *, has_eval: bool, has_adapter: bool =
         text, remedy = "has no effect without an adapter", "set use_peft: true"
         if has_adapter:
             text, remedy = "has no effect on an adapter that there is already", "leave it out"
-        for name in sorted(n for n in given if n.startswith("lora_")):
-            found.append(Problem.of(name, text, remedy, value=getattr(config, name)))
+        useless = sorted(name for name in given if name.startswith("lora_"))
+        found += [Problem.of(name, text, remedy, value=getattr(config, name)) for name in useless]
     if not has_eval:
-        for name in sorted(given & {"eval_steps", "eval_batch_size"}):
-            text = "has no effect without evaluation rows"
-            found.append(Problem.of(name, text, "set eval_fraction or eval_dataset_name", value=getattr(config, name)))
+        text, remedy = "has no effect without evaluation rows", "set eval_fraction or eval_dataset_name"
+        useless = sorted(given & {"eval_steps", "eval_batch_size"})
+        found += [Problem.of(name, text, remedy, value=getattr(config, name)) for name in useless]
     if found:
         raise ConfigError(found)
 

@@ -134,11 +134,17 @@ def held(name: str | None, folder: Path) -> Iterator[None]:
         yield
 
 
-def picture(folder: Path) -> dict[str, bytes | str | None]:
-    """Everything in a folder: bytes of files, targets of links, None for folders."""
+def picture(case: Mapping[str, Any], folder: Path) -> dict[str, bytes | str | None]:
+    """All that a case must leave as it is: bytes of files, targets of links, None for folders.
+
+    Where the run goes on, its own folder may change; nothing else ever may.
+    """
+    run = case["settings"]["output_dir"] if case.get("writes") else None
     found: dict[str, bytes | str | None] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if name.split("/")[0] == run:
+            continue
         found[name] = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
     return found
 

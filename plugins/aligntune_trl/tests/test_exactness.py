@@ -37,7 +37,7 @@ def plain_trl(
         gradient_accumulation_steps=2, learning_rate=1e-3, lr_scheduler_type="cosine", warmup_steps=0.03,
         optim="adamw_torch_fused", max_grad_norm=1.0, weight_decay=0.0, bf16=False, use_cpu=True, max_length=128,
         gradient_checkpointing=False, logging_steps=1, report_to="none", disable_tqdm=True, save_strategy="no",
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=False, loss_type="nll",
     )  # fmt: skip
     adapter = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = trl.SFTTrainer(
