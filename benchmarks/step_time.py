@@ -74,7 +74,8 @@ def plain(folder: Path, size: dict[str, int], started: float) -> list[float]:
         per_device_train_batch_size=size["batch"],
         gradient_accumulation_steps=1, learning_rate=2e-5, lr_scheduler_type="cosine", warmup_steps=0.03,
         optim="adamw_torch_fused", bf16=False, use_cpu=True, max_length=512, gradient_checkpointing=False,
-        logging_steps=10, report_to="none", disable_tqdm=True, save_strategy="no", dataloader_pin_memory=False, loss_type="nll",
+        logging_steps=10, report_to="none", disable_tqdm=True, save_strategy="no", dataloader_pin_memory=False,
+        loss_type="nll",
     )  # fmt: skip
     rows = load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train")
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
