@@ -27,7 +27,7 @@ from aligntune_core.errors import ConfigError
 from aligntune_core.installed import default_registry
 from aligntune_core.plan import Plan, versions_of
 from aligntune_core.plugins import BackendRegistry
-from aligntune_core.runs.folder import STAGING, check_folder, prune
+from aligntune_core.runs.folder import STAGING, check_folder, leaving_no_trace
 from aligntune_core.runs.log import RunLog
 from aligntune_core.runs.resume import check_unchanged, find_resumption
 from aligntune_core.selector import AUTO
@@ -109,10 +109,8 @@ def build(plan: Plan, registry: BackendRegistry, run_log: RunLog) -> Trainer:
     """A trainer with its model loaded; for a finished run, one that loads nothing."""
     if plan.resumption.finished:
         return Trainer(plan, None, run_log)
-    try:
+    with leaving_no_trace(plan.run_dir):
         return Trainer(plan, registry.backends[plan.selection.backend].build_trainer(request_of(plan)), run_log)
-    finally:
-        prune(plan.run_dir)
 
 
 @overload

@@ -13,7 +13,7 @@ from typing import Any, Self
 from aligntune_core.errors import AlignTuneError, ConfigError, PluginContractError, RunInterrupted
 from aligntune_core.plan import Plan
 from aligntune_core.runs import metrics
-from aligntune_core.runs.folder import METRICS, MODEL, SAMPLES, RunFolder, prune
+from aligntune_core.runs.folder import METRICS, MODEL, SAMPLES, RunFolder
 from aligntune_core.runs.log import RunLog
 from aligntune_core.runs.progress import default_progress
 from aligntune_core.runs.recorder import Listener, Recorder
@@ -117,8 +117,9 @@ class Trainer:
         for name in (METRICS, SAMPLES):
             metrics.rewind(self.run_dir / name, recorder.steps_done)
         try:
-            self._loop(backend, recorder)
-            return self._finish(backend, folder, recorder)
+            with stop_signals(lambda number: self._ask(recorder, number)):
+                self._loop(backend, recorder)
+                return self._finish(backend, folder, recorder)
         except BaseException as error:
             self._record_failure(folder, recorder, error)
             if not isinstance(error, AlignTuneError) and is_storage_error(error):
@@ -128,14 +129,15 @@ class Trainer:
                 raise PluginContractError(problem, remedy, field="backend", value=self.selection.backend) from error
             raise
 
-    def _loop(self, backend: BackendTrainer, recorder: Recorder) -> None:
-        def ask(number: int) -> None:
-            recorder.stop_signal = number
-            log.warning("%s: saving, then stopping; once more to stop at once", signal.Signals(number).name)
+    @staticmethod
+    def _ask(recorder: Recorder, number: int) -> None:
+        """Ask the loop to stop; a model that is being saved is saved to the end."""
+        recorder.stop_signal = number
+        log.warning("%s: saving, then stopping; once more to stop at once", signal.Signals(number).name)
 
+    def _loop(self, backend: BackendTrainer, recorder: Recorder) -> None:
         try:
-            with stop_signals(ask):
-                backend.train(recorder)
+            backend.train(recorder)
         finally:
             recorder.finish()
         if recorder.stop_signal is not None and recorder.steps_done < recorder.steps_planned:
@@ -255,11 +257,10 @@ class Trainer:
         return str(address)
 
     def close(self) -> None:
-        """Let go of the model; a trainer that never trained leaves no folder behind."""
+        """Let go of the model."""
         if callable(close := getattr(self._backend, "close", None)):
             close()
         self._backend = None
-        prune(self.run_dir)
 
     def __enter__(self) -> Self:
         return self

@@ -5,12 +5,13 @@ run.json  metrics.jsonl  samples.jsonl  model/  checkpoint-N/  report.html  log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def check_folder(path: Path, *, overwrite: bool, resume: bool) -> None:
         ConfigError: it is a file, another run's, not empty, or held by another process.
         StorageError: it is not writable.
     """
+    if rank() > 0:
+        return  # the first process checks, holds and writes the folder for all
     _check_place(path)
     _check_free(path, FileLock(path / LOCK))
     left = (LOCK, STAGING)  # all that a run leaves which was killed before it began
@@ -93,11 +96,16 @@ def check_folder(path: Path, *, overwrite: bool, resume: bool) -> None:
         raise ConfigError("the folder holds another run", remedy, field="output_dir", value=str(path))
 
 
-def prune(path: Path) -> None:
-    """Take away the empty folders that building a trainer left in a run folder that does not exist yet."""
-    for folder in (path / STAGING, path):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+@contextlib.contextmanager
+def leaving_no_trace(path: Path) -> Iterator[None]:
+    """Take away again the folders that a library makes in passing: those that were not there before and are empty."""
+    missing = [folder for folder in (path / STAGING, path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in missing if rank() == 0 else ():
+            with contextlib.suppress(OSError):  # it is not empty: somebody uses it
+                folder.rmdir()
 
 
 class RunFolder:

@@ -12,7 +12,7 @@ import pytest
 
 from aligntune_core.errors import ConfigError, StorageError
 from aligntune_core.runs import metrics
-from aligntune_core.runs.folder import RunFolder, check_folder, default_folder, prune, read_run
+from aligntune_core.runs.folder import RunFolder, check_folder, default_folder, leaving_no_trace, read_run
 from aligntune_core.runs.storage import is_storage_error, write_json, write_text
 
 HOLD = """
@@ -115,11 +115,20 @@ def test_default_folders_never_collide(in_tmp: Path) -> None:
     assert all(n.parent == Path("runs") and "sft-My-Model" in n.name for n in names)
 
 
-def test_prune_keeps_what_holds_something(tmp_path: Path) -> None:
-    (tmp_path / "run" / ".staging").mkdir(parents=True)
-    prune(tmp_path / "run")
-    prune(run_in(tmp_path / "kept"))
-    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+def test_what_a_library_makes_in_passing_is_taken_away_again(in_tmp: Path) -> None:
+    with leaving_no_trace(Path("runs/new")):
+        Path("runs/new/.staging").mkdir(parents=True)
+    assert not list(in_tmp.iterdir())
+
+
+def test_a_folder_that_was_there_or_holds_something_stays(in_tmp: Path) -> None:
+    Path("mine").mkdir()
+    with leaving_no_trace(Path("mine")), leaving_no_trace(Path("used")):
+        Path("mine/.staging").mkdir()
+        Path("used").mkdir()
+        Path("used/file").touch()
+    assert {p.name for p in in_tmp.iterdir()} == {"mine", "used"}
+    assert not list(Path("mine").iterdir())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\0"])

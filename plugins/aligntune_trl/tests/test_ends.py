@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree, rmtree
 
 import pytest
 import torch
@@ -106,6 +107,20 @@ def test_a_finished_run_is_finished(make):
     assert tree(again.run_dir) == before
 
 
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_a_run_killed_after_its_last_step_trains_no_further_step(make, tmp_path, lora):
+    whole = make(max_steps=4, use_peft=lora, output_dir=str(tmp_path / "whole"))
+    whole.train()
+    killed = make(max_steps=4, use_peft=lora)
+    killed.train()
+    rmtree(killed.run_dir / "model")
+    run = read_run(killed.run_dir)
+    (killed.run_dir / "run.json").write_text(json.dumps(run | {"status": "running"}), "utf-8")
+    result = make(max_steps=4, use_peft=lora, resume=True).train()
+    assert result.steps == 4
+    assert same(final_weights(killed.run_dir), final_weights(whole.run_dir))
+
+
 def test_changed_settings_are_refused_field_by_field(make):
     first = make(num_epochs=2)
     stop_at(first, 2, signal.SIGINT)
@@ -118,8 +133,6 @@ def test_changed_settings_are_refused_field_by_field(make):
 
 def poisoned(tiny: Path, target: Path, value: float) -> Path:
     """The tiny model with one weight replaced."""
-    from shutil import copytree
-
     copytree(tiny, target)
     path = target / "model.safetensors"
     tensors = load_file(path)

@@ -16,7 +16,8 @@ hush()
 import torch  # noqa: E402 - after telemetry is off
 import trl  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
-from transformers import PrinterCallback, set_seed  # noqa: E402
+from transformers import PrinterCallback, TrainerState, set_seed  # noqa: E402
+from transformers.trainer import TRAINER_STATE_NAME  # noqa: E402
 
 from aligntune_trl import loading  # noqa: E402
 from aligntune_trl.arguments import (  # noqa: E402
@@ -87,7 +88,7 @@ class SftTrainer:
         relay = Relay(events, self.native.accelerator)
         self.native.add_callback(relay)
         try:
-            self.native.train(resume_from_checkpoint=str(events.resume_from) if events.resume_from else None)
+            self._loop(events)
             if not events.stopping and self.native.accelerator.is_main_process:
                 self._sample(events)
         except (SafetensorError, RuntimeError) as error:
@@ -100,6 +101,19 @@ class SftTrainer:
             raise
         finally:
             self.native.remove_callback(relay)
+
+    def _loop(self, events: RunEvents) -> None:
+        """TRL's loop; from a checkpoint of the last step there is none left, where TRL would train one more."""
+        if events.resume_from is None:
+            self.native.train()
+            return
+        state = TrainerState.load_from_json(str(events.resume_from / TRAINER_STATE_NAME))
+        if state.global_step < state.max_steps:
+            self.native.train(resume_from_checkpoint=str(events.resume_from))
+            return
+        self.native._load_from_checkpoint(str(events.resume_from))  # the library has no public door to this
+        self.native.state = state
+        events.start(state.max_steps)
 
     def evaluate(self) -> dict[str, float]:
         """Numbers over the evaluation rows."""
