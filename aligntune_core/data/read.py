@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import logging
 import math
 import os
@@ -44,7 +46,7 @@ class Rows:
     shape: str
     task: str
     source: str
-    sha256: str | None
+    sha256: str
 
     def summary(self) -> dict[str, Any]:
         """What `run.json` keeps of the data."""
@@ -75,26 +77,35 @@ def _read_source(source: Source, split: str | None, field: str) -> Any:
         files = [str(path) for path in source.files]
         return datasets.load_dataset(source.builder, data_files=files, split=split or "train", **options)
     except ValueError as error:
-        text = str(error)
-        if split and "instruction" in text.lower():  # the library's word for what stands in the brackets of a split
-            what, remedy = "is no split", "write it like train or train[:1000]"
-            if "no data" in text:
-                what, remedy = "there are no rows in this part", "take one that has rows, such as train[:1000]"
-            raise ConfigError(what, remedy, field="split", value=split) from error
-        if "split" in text.lower():
-            known = re.findall(r"'([\w.-]+)'", text.partition("Should be one of")[2]) or ["train"]
-            remedy = did_you_mean(re.split(r"[\[:]", split or "")[0], known, "the splits are")
-            raise ConfigError("the data has no such split", remedy, field="split", value=split) from error
-        what = "its rows have no columns" if "no data" in text else f"cannot be read: {gist(error)}"
-        raise DataError(what, "mend the file", field=field, value=source.name) from error
+        raise _refused(error, source, split, field) from error
     except (OSError, datasets.exceptions.DatasetsError) as error:
-        cause = error.__cause__ or error
-        hub = "is it spelt right, and is the hub reachable? a local file or folder works offline"
-        remedy = hub if source.kind == "hub" else "mend the file"
-        text = f"cannot be read: {type(cause).__name__}: {gist(cause)}"
-        if len(source.files) > 1 and "Cast" in type(cause).__name__:
-            text, remedy = "its files have different columns or types", "name one file, or make them alike"
-        raise DataError(text, remedy, field=field, value=source.name) from error
+        raise _unreadable(error.__cause__ or error, source, field) from error
+
+
+def _refused(error: ValueError, source: Source, split: str | None, field: str) -> ConfigError | DataError:
+    """What the library means by a value error: a split that is none, is not there, or has no rows; or the rows."""
+    text = str(error)
+    if split and "instruction" in text.lower():  # the library's word for what stands in the brackets of a split
+        what, remedy = "is no split", "write it like train or train[:1000]"
+        if "no data" in text:
+            what, remedy = "there are no rows in this part", "take one that has rows, such as train[:1000]"
+        return ConfigError(what, remedy, field="split", value=split)
+    if "split" in text.lower():
+        known = re.findall(r"'([\w.-]+)'", text.partition("Should be one of")[2]) or ["train"]
+        remedy = did_you_mean(re.split(r"[\[:]", split or "")[0], known, "the splits are")
+        return ConfigError("the data has no such split", remedy, field="split", value=split)
+    what = "its rows have no columns" if "no data" in text else f"cannot be read: {gist(error)}"
+    return DataError(what, "mend the file", field=field, value=source.name)
+
+
+def _unreadable(cause: BaseException, source: Source, field: str) -> DataError:
+    """A file that is broken or not there, or a hub that does not answer."""
+    text, remedy = f"cannot be read: {type(cause).__name__}: {gist(cause)}", "mend the file"
+    if source.kind == "hub":
+        remedy = "is it spelt right, and is the hub reachable? a local file or folder works offline"
+    elif len(source.files) > 1 and "Cast" in type(cause).__name__:
+        text, remedy = "its files have different columns or types", "name one file, or make them alike"
+    return DataError(text, remedy, field=field, value=source.name)
 
 
 def _header(path: Path) -> list[str]:
@@ -233,5 +244,14 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
         train, held_back = parts["train"], parts["test"]
     if "batch_size" in config.model_fields_set and config.batch_size > len(train):
         log.warning("batch_size = %d: there are %d rows, so a batch holds no more", config.batch_size, len(train))
-    sha256 = find_source(config.dataset_name).sha256() if train_dataset is None and config.dataset_name else None
+    source = find_source(config.dataset_name) if train_dataset is None and config.dataset_name else None
+    sha256 = (source.sha256() if source else None) or _digest(train)
     return Rows(train, held_back, shape, row_format.task, label, sha256)
+
+
+def _digest(rows: Any) -> str:
+    """One digest over rows that are no local file: those in memory, and those from the hub."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return total.hexdigest()

@@ -197,7 +197,9 @@ def test_the_digest_changes_with_the_content_only(tmp_path: Path) -> None:
     first, again = load(dataset_name=name).sha256, load(dataset_name=name, max_samples=2).sha256
     jsonl(tmp_path / "d.jsonl", ROWS[1:])
     assert first == again != load(dataset_name=name).sha256
-    assert load(ROWS).summary() == {"source": "in memory", "rows": 20, "sha256": None}
+    in_memory = load(ROWS).summary()
+    assert (in_memory["source"], in_memory["rows"]) == ("in memory", 20)
+    assert in_memory["sha256"] == load(ROWS).sha256 != load(ROWS[:-1]).sha256
 
 
 # what is wrong with rows
