@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from aligntune_core.trainer import Trainer
     from aligntune_core.values import TrainResult
 
-__version__ = "0.1.0"
-
 _ERRORS = "aligntune_core.errors"
 _FACTORY = "aligntune_core.factory"
 _INSTALLED = "aligntune_core.installed"
@@ -91,6 +89,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("aligntune")
     if name not in _HOME:
         raise AttributeError(f"module 'aligntune' has no attribute '{name}'")
     return getattr(import_module(_HOME[name]), name)

@@ -182,6 +182,7 @@ class Trainer:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         told = isinstance(error, AlignTuneError | KeyboardInterrupt)
         log.error("%s", error if told else "".join(traceback.format_exception(error)))
+        folder.drop_staging()
         try:
             folder.write(status=status, steps_done=recorder.steps_done, error=str(error) or type(error).__name__)
             if folder.writes:

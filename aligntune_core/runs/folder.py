@@ -153,9 +153,14 @@ class RunFolder:
         """Go on from an earlier `run.json`."""
         self._run = dict(content)
 
-    def close(self) -> None:
-        """Let the folder go."""
+    def drop_staging(self) -> None:
+        """Remove what was being written; on a full disk that makes room for the last words."""
         if self.writes:
             shutil.rmtree(self.staging, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let the folder go."""
+        self.drop_staging()
+        if self.writes:
             (self.path / LOCK).unlink(missing_ok=True)  # while it is held: nobody can take it in between
             self._lock.release()

@@ -10,9 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aligntune_core.errors import StorageError
+from aligntune_core.errors import StorageError, gist
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+FULL = 1
+"""MiB below which a disk is called full."""
 
 
 def is_storage_error(error: BaseException) -> bool:
@@ -26,11 +30,12 @@ def is_storage_error(error: BaseException) -> bool:
 
 def storage_error(path: Path, error: BaseException) -> StorageError:
     """The error for a file that could not be written, with what is left on the disk."""
-    text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".split("\n")[0][:120]
-    free = ""
+    text, free = getattr(error, "strerror", None) or gist(error), ""
     with contextlib.suppress(OSError):
         stats = os.statvfs(next(p for p in (path, *path.parents) if p.exists()))
-        free = f", {stats.f_bavail * stats.f_frsize / 2**20:,.0f} MiB are free there"
+        left = stats.f_bavail * stats.f_frsize / 2**20
+        text = "the disk is full" if left < FULL else text  # the libraries have their own words for that
+        free = f", {left:,.0f} MiB are free there"
     remedy = "free space or choose another output_dir; the last good checkpoint is intact"
     return StorageError(f"cannot be written: {text}{free}", remedy, field="output_dir", value=str(path))
 
