@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aligntune_core.config import TrainingConfig
-from aligntune_core.data import Rows
+from aligntune_core.data.read import Rows
 from aligntune_core.environment import Environment
 from aligntune_core.runs.resume import Resumption
 from aligntune_core.selector import Selection

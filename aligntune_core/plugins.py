@@ -29,6 +29,8 @@ from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer
 
 log = logging.getLogger("aligntune")
 
+_REQUIREMENT = re.compile(rf"{PROJECT}(?![\w.-])\s*(?:\[[^\]]*\])?\s*\(?([^;)]*)")
+"""A requirement on us and its version part; `packaging.requirements` would read it too, in 8 ms of every command."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _HOOKS = (*REQUIRED, "tiny_model")
 
@@ -209,16 +211,15 @@ def _broken_claim(claim: object) -> str:
 
 def _check_requirement(entry: metadata.EntryPoint) -> None:
     """Refuse, before import, a plugin whose own requirement on aligntune does not hold."""
-    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
 
     for text in (entry.dist.requires or []) if entry.dist else []:
-        if not text.startswith(PROJECT):
-            continue
-        requirement = Requirement(text)
+        found = _REQUIREMENT.match(text)
+        specifier = SpecifierSet(found[1]) if found else None
         installed = metadata.version(PROJECT)
-        if requirement.name == PROJECT and not requirement.specifier.contains(installed, prereleases=True):
+        if specifier is not None and not specifier.contains(installed, prereleases=True):
             raise PluginContractError(
-                f"it needs aligntune{requirement.specifier}, and {installed} is installed",
+                f"it needs aligntune{specifier}, and {installed} is installed",
                 f"pip install -U {_origin(entry)[0]} aligntune",
                 field="backend",
                 value=entry.name,

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from aligntune_core.algorithms import nearest
 from aligntune_core.config.aliases import BY_ALIAS
-from aligntune_core.config.describe import default_text
 from aligntune_core.config.settings import REQUIRED, TrainingConfig
 from aligntune_core.config.yaml_file import read_settings
 from aligntune_core.errors import ConfigError, Problem
@@ -109,6 +108,8 @@ def _problems(error: ValidationError, cls: type[TrainingConfig], origins: Mappin
 def _remedy(cls: type[TrainingConfig], name: str) -> str:
     if name in REQUIRED:
         return REQUIRED[name]
+    from aligntune_core.config.describe import default_text  # only an error needs it
+
     default = default_text(cls, name)
     return f"the default is {default}" if default not in ("", "none") else "change it, or leave it out"
 

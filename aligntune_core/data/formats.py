@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from aligntune_core.algorithms import did_you_mean
-from aligntune_core.errors import ConfigError, DataError, kind_of
+from aligntune_core.errors import DataError, kind_of
 
 Shape = Literal["text", "prompt_completion", "messages"]
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -75,22 +74,6 @@ def check_mapping(mapping: Mapping[str, str], columns: Collection[str]) -> None:
         if theirs not in columns:
             remedy = did_you_mean(theirs, columns, "the columns are")
             raise DataError(f"the data has no column '{theirs}'", remedy, field="column_mapping", value=dict(mapping))
-
-
-def template_text(given: str) -> str:
-    """A chat template: the text itself, or what is in the file that it names.
-
-    Raises:
-        ConfigError: it is no template, and no such file can be read.
-    """
-    if "{{" in given or "{%" in given:
-        return given
-    try:
-        return Path(given).expanduser().read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        text = getattr(error, "strerror", None) or "is not UTF-8"
-        remedy = "give a Jinja template, or the path of a .jinja file"
-        raise ConfigError(f"cannot be read: {text}", remedy, field="chat_template", value=given) from error
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aligntune_core.algorithms import did_you_mean
+from aligntune_core.config.template import template_text
 from aligntune_core.data.formats import (
     RowFormat,
     answer_of,
@@ -22,7 +23,6 @@ from aligntune_core.data.formats import (
     normalise,
     recognise,
     shape_of,
-    template_text,
 )
 from aligntune_core.data.heads import check_files
 from aligntune_core.data.source import Source, find_source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ class Source:
         """One digest over the files' names and bytes; None for a hub name."""
         if not self.files:
             return None
+        import hashlib  # here, because checking a configuration does without it
+
         total = hashlib.sha256()
         for path in self.files:
             total.update(path.name.encode() + b"\0")

@@ -6,7 +6,6 @@ disk or a flipped bit end in a crash or in a silently wrong run.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,8 @@ _NAME = re.compile(r"checkpoint-(\d+)\Z")
 
 
 def _sha256(path: Path, *, sync: bool = False) -> str:
+    import hashlib  # here, because checking a configuration does without it
+
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if sync:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-from filelock import BaseFileLock, FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from aligntune_core.environment import rank
 from aligntune_core.errors import ConfigError, StorageError
 from aligntune_core.runs.storage import write_json, writing
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 SCHEMA = 1
 RUN, METRICS, SAMPLES = "run.json", "metrics.jsonl", "samples.jsonl"
@@ -53,25 +54,25 @@ def _check_place(path: Path) -> None:
         remedy = "choose a folder that does not exist yet"
         raise ConfigError(f"{existing} is {what}", remedy, field="output_dir", value=str(path))
     try:
-        Path(tempfile.mkdtemp(prefix=".aligntune-", dir=existing)).rmdir()
+        probe = existing / f".aligntune-{os.getpid()}"
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
     except OSError as error:
         problem = f"nothing can be written into {existing}: {error.strerror or error}"
         raise StorageError(problem, "choose another output_dir", field="output_dir", value=str(path)) from error
 
 
-def _check_free(path: Path, lock: BaseFileLock) -> None:
-    """Refuse a folder that another process holds; an own lock is left as it was."""
-    if (path / LOCK).exists():
-        _take(path, lock)
-        lock.release()
+def _take(path: Path) -> BaseFileLock:
+    """Hold a folder, or refuse it where another process does. (The library is loaded only where a lock is needed.)"""
+    from filelock import FileLock, Timeout
 
-
-def _take(path: Path, lock: BaseFileLock) -> None:
+    lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         remedy = "wait for it, or choose another folder"
         raise ConfigError("another process is writing to it", remedy, field="output_dir", value=str(path)) from error
+    return lock
 
 
 def check_folder(path: Path, *, overwrite: bool, resume: bool) -> None:
@@ -84,7 +85,8 @@ def check_folder(path: Path, *, overwrite: bool, resume: bool) -> None:
     if rank() > 0:
         return  # the first process checks, holds and writes the folder for all
     _check_place(path)
-    _check_free(path, FileLock(path / LOCK))
+    if (path / LOCK).exists():
+        _take(path).release()
     left = (LOCK, STAGING)  # all that a run leaves which was killed before it began
     if not path.exists() or all(entry.name in left for entry in path.iterdir()):
         return
@@ -114,7 +116,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writes = rank() == 0
-        self._lock = FileLock(path / LOCK)
+        self._lock: BaseFileLock | None = None
         self._run: dict[str, Any] = {}
 
     @property
@@ -132,7 +134,7 @@ class RunFolder:
             return
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            _take(self.path, self._lock)
+            self._lock = _take(self.path)
             if overwrite:
                 self._clear()
             shutil.rmtree(self.staging, ignore_errors=True)
@@ -163,4 +165,5 @@ class RunFolder:
         self.drop_staging()
         if self.writes:
             (self.path / LOCK).unlink(missing_ok=True)  # while it is held: nobody can take it in between
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()

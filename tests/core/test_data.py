@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aligntune_core.config import Layer, SftConfig, build_config
-from aligntune_core.data import Rows, load_rows
+from aligntune_core.data.read import Rows, load_rows
 from aligntune_core.errors import AlignTuneError, ConfigError, DataError
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]

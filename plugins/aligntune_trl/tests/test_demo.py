@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aligntune_trl.tiny import write_tiny_model
+
 from aligntune_core.cli import demo
 from aligntune_core.cli.main import run
 from aligntune_core.demo import HELD_BACK, rows
 from aligntune_core.runs.metrics import read
-from aligntune_trl.tiny import write_tiny_model
 
 
 def test_the_small_model_is_the_same_each_time(tmp_path: Path) -> None:

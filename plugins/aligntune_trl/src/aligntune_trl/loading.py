@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from aligntune_core import BackendUnavailableError, ConfigError, Environment
 from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config import TrainingConfig
-from aligntune_core.data import template_text
+from aligntune_core.config.template import template_text
 from aligntune_core.errors import gist
 from aligntune_trl.tokenise import PLAIN_TEMPLATE
 
