@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -224,7 +223,7 @@ def test_another_number_that_is_not_finite_is_only_null(start: Start) -> None:
 def test_a_signal_saves_says_how_to_go_on_and_the_run_finishes_later(start: Start, number: signal.Signals) -> None:
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(RunInterrupted, match="aligntune train --resume run") as caught:
-        start(at(3, lambda: os.kill(os.getpid(), number))).train()
+        start(at(3, lambda: signal.raise_signal(number))).train()
     assert caught.value.exit_code == 128 + number
     assert (run_json()["status"], run_json()["steps_done"]) == ("interrupted", 3)
     assert checkpoints(RUN)[0].name == "checkpoint-3"
@@ -237,8 +236,8 @@ def test_a_signal_saves_says_how_to_go_on_and_the_run_finishes_later(start: Star
 
 def test_a_second_ctrl_c_stops_at_once(start: Start) -> None:
     def twice() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as caught:
         start(at(3, twice)).train()
@@ -248,7 +247,7 @@ def test_a_second_ctrl_c_stops_at_once(start: Start) -> None:
 
 
 def test_a_signal_in_the_last_step_is_a_finished_run(start: Start) -> None:
-    assert start(at(6, lambda: os.kill(os.getpid(), signal.SIGTERM))).train().steps == 6
+    assert start(at(6, lambda: signal.raise_signal(signal.SIGTERM))).train().steps == 6
     assert run_json()["status"] == "finished"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -37,7 +36,7 @@ def stop_at(trainer, step: int, number: int) -> None:
 
         def step(self, done):
             if done == step:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
 
     trainer.listen(Sender())
 
