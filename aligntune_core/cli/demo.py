@@ -23,7 +23,7 @@ def _ask(trainer: Any, questions: list[str]) -> list[str]:
 
 def _tick(value: float, chars: int, delta: float, left: bool = False) -> str:
     """A number at an axis, as wide as the chart asks."""
-    text = f"{value:.4g}"
+    text = f"{value:.0f}" if abs(value) >= 20 else f"{value:.2f}"
     return text.ljust(chars) if left else text.rjust(chars)
 
 
@@ -45,7 +45,7 @@ def _chart(rows: list[dict[str, Any]]) -> None:
     }
     figure.plot(*zip(*curves["train"], strict=True), label="training", lc="cyan")
     figure.scatter(*zip(*curves["eval"], strict=True), label="held-back phrasings", lc="yellow", marker="o")
-    figure.set_x_limits(min_=0)
+    figure.set_x_limits(min_=0, max_=rows[-1]["step"])
     figure.set_y_limits(min_=0)
     click.echo(figure.show(legend=True))
 
@@ -87,7 +87,7 @@ def demo(output_dir: str | None, backend: str) -> None:
             "gradient_accumulation_steps": 1, "learning_rate": RATE, "max_seq_length": LENGTH, "logging_steps": 10,
             "save_steps": 80, "eval_steps": 40,
         }  # fmt: skip
-        with get_trainer("sft", chosen.name, train_dataset=rows(), eval_dataset=held_back, **settings) as trainer:
+        with get_trainer("sft", backend, train_dataset=rows(), eval_dataset=held_back, **settings) as trainer:
             before = _ask(trainer, questions)
             result = trainer.train()
             after = _ask(trainer, questions)
