@@ -110,7 +110,12 @@ class Trainer:
     ) -> TrainResult:
         folder.load(resumption.run or {})
         folder.write(
-            **self._plan.record(), resolved=dict(backend.resolved), status="running", steps_done=recorder.steps_done
+            **self._plan.record(),
+            resolved=dict(backend.resolved),
+            status="running",
+            steps_planned=None,
+            steps_done=recorder.steps_done,
+            model_path=None,
         )
         if resumption.checkpoint is not None:
             log.info("going on from %s", resumption.checkpoint)

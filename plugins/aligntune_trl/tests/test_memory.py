@@ -64,10 +64,11 @@ def test_a_quantised_checkpoint_gets_an_adapter_unless_refused(make, tiny, tmp_p
         make(model_name=str(folder), max_steps=1, use_peft=False, output_dir=str(tmp_path / "refused"))
 
 
-def test_gradient_checkpointing_changes_no_loss(make, tmp_path):
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_gradient_checkpointing_changes_no_loss(make, tmp_path, lora):
     runs = []
     for name, on in (("off", False), ("on", True)):
-        trainer = make(gradient_checkpointing=on, num_epochs=1, output_dir=str(tmp_path / name))
+        trainer = make(gradient_checkpointing=on, num_epochs=1, use_peft=lora, output_dir=str(tmp_path / name))
         trainer.train()
         runs.append(losses(trainer.run_dir))
     assert runs[0] == pytest.approx(runs[1], rel=1e-6)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from aligntune_core import StorageError
 
 
-def _check_loads(folder: Path) -> None:
+def _check_loads(folder: Path, trust_remote_code: bool) -> None:
     """Open every tensor file, the config and the tokenizer as a later user will.
 
     Raises:
@@ -28,9 +28,11 @@ def _check_loads(folder: Path) -> None:
                 tensors += len([file.get_slice(name).get_shape() for name in file.keys()])  # noqa: SIM118 - no mapping
         if not tensors:
             raise OSError("no tensors were written")
-        loader = PeftConfig if (folder / "adapter_config.json").exists() else AutoConfig
-        loader.from_pretrained(folder)
-        AutoTokenizer.from_pretrained(folder)
+        if (folder / "adapter_config.json").exists():
+            PeftConfig.from_pretrained(folder)
+        else:
+            AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, SafetensorError) as error:
         remedy = "free space and save again"
         raise StorageError(
@@ -38,7 +40,7 @@ def _check_loads(folder: Path) -> None:
         ) from error
 
 
-def save_model(model: Any, tokenizer: Any, path: Path) -> None:
+def save_model(model: Any, tokenizer: Any, path: Path, *, trust_remote_code: bool) -> None:
     """Write model and tokenizer to `path`, replacing what is there only once the new one is whole.
 
     Raises:
@@ -50,7 +52,7 @@ def save_model(model: Any, tokenizer: Any, path: Path) -> None:
         part.mkdir(parents=True)
         model.save_pretrained(part, safe_serialization=True)
         tokenizer.save_pretrained(part)
-        _check_loads(part)
+        _check_loads(part, trust_remote_code)
         if path.exists():
             shutil.rmtree(path)
         part.replace(path)

@@ -163,7 +163,11 @@ class SftTrainer:
     def save(self, path: Any) -> None:
         """Write the model, or the adapter, and the tokenizer."""
         if self.native.accelerator.is_main_process:
-            save_model(self.native.accelerator.unwrap_model(self.native.model), self._tokeniser.tokenizer, path)
+            model, trust = (
+                self.native.accelerator.unwrap_model(self.native.model),
+                self._request.config.trust_remote_code,
+            )
+            save_model(model, self._tokeniser.tokenizer, path, trust_remote_code=trust)
         self.native.accelerator.wait_for_everyone()
 
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
