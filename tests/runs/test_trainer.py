@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,15 @@ def test_a_signal_saves_says_how_to_go_on_and_the_run_finishes_later(start: Star
     assert [row["step"] for row in metrics.read(RUN / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.fixture
+def python_handles_ctrl_c() -> Iterator[None]:
+    """Also where this process was started in the background, which ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 def test_a_second_ctrl_c_stops_at_once(start: Start) -> None:
     def twice() -> None:
         signal.raise_signal(signal.SIGINT)
