@@ -103,6 +103,27 @@ def check_required(config: TrainingConfig, model: Any, train_dataset: Any) -> No
         raise ConfigError([Problem.of(name, "is missing", REQUIRED[name]) for name in missing])
 
 
+def check_objects(config: TrainingConfig, *, model: bool, train_dataset: bool, eval_dataset: bool) -> None:
+    """Refuse settings that say how to load what was passed as an open object.
+
+    Raises:
+        ConfigError: one line for each.
+    """
+    decided = {
+        "model": (model, ("load_in_4bit", "load_in_8bit", "attn_implementation")),
+        "train_dataset": (train_dataset, ("dataset_name", "split")),
+        "eval_dataset": (eval_dataset, ("eval_dataset_name", "eval_fraction")),
+    }
+    found = [
+        Problem.of(name, f"has no effect beside {what}", f"leave out {name} or {what}", value=getattr(config, name))
+        for what, (passed, names) in decided.items()
+        for name in names
+        if passed and getattr(config, name)
+    ]
+    if found:
+        raise ConfigError(found)
+
+
 def check_precision(config: TrainingConfig, environment: Environment) -> None:
     if config.precision == "fp16" and not environment.gpus:
         remedy = "set precision: auto, fp32 or bf16"

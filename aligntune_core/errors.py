@@ -20,9 +20,10 @@ Each says what is wrong and what to do: `field = value: problem; remedy`, one li
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 _MISSING: Final = object()
@@ -67,11 +68,14 @@ class Problem:
     value: str | None
     problem: str
     remedy: str = ""
+    given: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, field: str | None, problem: str, remedy: str = "", *, value: Any = _MISSING) -> Problem:
         shown = None if value is _MISSING else _shown(value)
-        return cls(None if field is None else _clean(field, LONGEST_VALUE), shown, _clean(problem), _clean(remedy))
+        given = None if value is _MISSING else value
+        name = None if field is None else _clean(field, LONGEST_VALUE)
+        return cls(name, shown, _clean(problem), _clean(remedy), given)
 
     def __str__(self) -> str:
         head = self.field or ""
@@ -80,8 +84,12 @@ class Problem:
         text = f"{head}: {self.problem}" if head else self.problem
         return f"{text}; {self.remedy}" if self.remedy else text
 
-    def as_dict(self) -> dict[str, str | None]:
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the value itself where JSON has a word for it that is short, else its text."""
+        short_text = isinstance(self.given, str) and len(self.given) < LONGEST_VALUE and self.given.isprintable()
+        small_number = isinstance(self.given, int) and abs(self.given) < 2**53
+        value = self.given if short_text or small_number else self.value
+        return {"field": self.field, "value": value, "problem": self.problem, "remedy": self.remedy}
 
 
 class AlignTuneError(Exception):
@@ -112,8 +120,9 @@ class AlignTuneError(Exception):
         return self.problems[0].field
 
     @property
-    def value(self) -> str | None:
-        return self.problems[0].value
+    def value(self) -> Any:
+        """What was given, as it was given."""
+        return self.problems[0].given
 
     @property
     def problem(self) -> str:

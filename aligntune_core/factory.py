@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from aligntune_core.algorithms import canonical
 from aligntune_core.checks import (
+    check_objects,
     check_precision,
     check_required,
     checked_config,
@@ -63,6 +64,12 @@ def make_plan(
     environment = detect()
     name, selection, config = checked_config(algorithm, backend, layers, registry=registry, environment=environment)
     check_required(config, model, train_dataset)
+    check_objects(
+        config,
+        model=model is not None,
+        train_dataset=train_dataset is not None,
+        eval_dataset=eval_dataset is not None,
+    )
     check_precision(config, environment)
     run_dir = run_folder(config, name, model, environment)
     check_folder(run_dir, overwrite=config.overwrite, resume=bool(config.resume))
@@ -187,7 +194,16 @@ def create_sft_trainer(
     eval_dataset: Any = None,
     **settings: Unpack[SftSettings],
 ) -> Trainer:
-    """A supervised fine-tuning trainer; see `get_trainer`."""
+    """A supervised fine-tuning trainer; see `get_trainer`.
+
+    Raises:
+        ConfigError: `config` or a keyword asks for another algorithm.
+    """
+    asked = [layer.settings["algorithm"] for layer in layers_of(config, settings) if layer.settings.get("algorithm")]
+    for algorithm in asked:
+        if canonical(algorithm, default_registry().extra_algorithms) != "sft":
+            raise ConfigError("is not supervised fine-tuning", "use get_trainer", field="algorithm", value=algorithm)
+    settings.pop("algorithm", None)  # type: ignore[typeddict-item]
     return get_trainer(
         "sft",
         backend,

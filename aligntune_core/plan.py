@@ -48,6 +48,7 @@ class Plan:
             "plugins": [dict(p) for p in self.plugins],
             "data": self.rows.summary(),
             "seed": self.config.seed,
+            "world_size": self.environment.world_size,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import traceback
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from aligntune_core.errors import AlignTuneError, ConfigError, PluginContractError, RunInterrupted
+from aligntune_core.config.settings import resume_value
+from aligntune_core.errors import AlignTuneError, ConfigError, PluginContractError, RunInterrupted, StorageError
 from aligntune_core.plan import Plan
 from aligntune_core.runs import metrics
 from aligntune_core.runs.folder import METRICS, MODEL, SAMPLES, RunFolder
@@ -77,10 +79,11 @@ class Trainer:
             StorageError: the disk is full; the last good checkpoint is intact.
             RunInterrupted: Ctrl-C or SIGTERM; state is saved.
         """
-        if self._trained and not resume:
+        wanted = resume_value(resume)
+        if self._trained and not wanted:
             remedy = "make a new trainer, or go on with train(resume=True)"
             raise ConfigError("this trainer has trained already", remedy, field="resume", value=resume)
-        resumption = self._plan.resumption if resume is None else find_resumption(resume, self.run_dir)
+        resumption = self._plan.resumption if resume is None else find_resumption(wanted, self.run_dir)
         if resumption.finished and resumption.run is not None:
             log.info("%s is already finished; nothing is written", self.run_dir)
             return self._result_of(resumption.run)
@@ -93,7 +96,8 @@ class Trainer:
             first = int(resumption.checkpoint.name.rpartition("-")[2])
         if resumption.run is not None:
             check_unchanged(resumption.run, self._plan.record())
-        folder.open(overwrite=self._plan.config.overwrite and not self._trained)
+        overwrite = self._plan.config.overwrite and not self._trained and resumption.run is None
+        folder.open(overwrite=overwrite, goes_on=resumption.asked or self._trained)
         self._trained = True
         listeners = [default_progress()] if self._listeners is None else self._listeners
         listeners = listeners if folder.writes else []
@@ -119,8 +123,9 @@ class Trainer:
         )
         if resumption.checkpoint is not None:
             log.info("going on from %s", resumption.checkpoint)
-        for name in (METRICS, SAMPLES):
+        for name in (METRICS, SAMPLES) if folder.writes else ():
             metrics.rewind(self.run_dir / name, recorder.steps_done)
+        recorder.rows = metrics.read(self.run_dir / METRICS)
         try:
             with stop_signals(lambda number: self._ask(recorder, number)):
                 self._loop(backend, recorder)
@@ -149,7 +154,9 @@ class Trainer:
             message = (
                 f"stopped after step {recorder.steps_done} of {recorder.steps_planned}; state is saved; go on with: "
             )
-            raise RunInterrupted(message + f"aligntune train --resume {self.run_dir}", recorder.stop_signal)
+            raise RunInterrupted(
+                message + f"aligntune train --resume {shlex.quote(str(self.run_dir))}", recorder.stop_signal
+            )
         if recorder.steps_done < recorder.steps_planned:
             raise AlignTuneError(f"the loop ended after step {recorder.steps_done} of {recorder.steps_planned}")
 
@@ -241,7 +248,9 @@ class Trainer:
         """
         target = Path(path)
         try:
-            self._ready.save(target)
+            self._ready.save(target.absolute())
+        except StorageError:
+            raise
         except OSError as error:
             raise storage_error(target, error) from error
         return target

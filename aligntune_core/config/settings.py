@@ -64,7 +64,8 @@ def _each(*choices: str, kind: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _resume(value: object) -> object:
+def resume_value(value: Any) -> Any:
+    """`resume` as it is meant: True, "auto", a path, or None; the words true, yes, no and none too."""
     words = {"true": True, "yes": True, "false": None, "no": None, "none": None, "auto": "auto"}
     if value is False:
         return None
@@ -188,7 +189,7 @@ class RunSettings(Group):
 
     output_dir: PathText | None = setting(None, "The run folder; unset: a new one under runs/.")
     overwrite: bool = setting(False, "Replace the run that is in output_dir.")
-    resume: Annotated[Literal[True, "auto"] | PathText | None, BeforeValidator(_resume)] = setting(
+    resume: Annotated[Literal[True, "auto"] | PathText | None, BeforeValidator(resume_value)] = setting(
         None, "true: go on from the newest good checkpoint; auto: or else start; or the path of a run or checkpoint."
     )
     logging_steps: PositiveInt = setting(10, "Steps between two rows of metrics.", "TRL")

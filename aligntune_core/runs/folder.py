@@ -26,15 +26,19 @@ SCHEMA = 1
 RUN, METRICS, SAMPLES = "run.json", "metrics.jsonl", "samples.jsonl"
 MODEL, REPORT, LOG = "model", "report.html", "log.txt"
 STAGING, LOCK = ".staging", ".lock"
-_OURS = re.compile(rf"{RUN}|{METRICS}|{SAMPLES}|{MODEL}|{REPORT}|{LOG}|{STAGING}|\{LOCK}|\..*\.part|checkpoint-\d+\Z")
+_NAMES = {RUN, METRICS, SAMPLES, MODEL, REPORT, LOG, STAGING}
+_given: set[Path] = set()
+"""Default folders that this process has given away; two trainers made in one second must not share one."""
 
 
 def default_folder(algorithm: str, model: str) -> Path:
     """A new folder under runs/: date, time, algorithm and model."""
     slug = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(model).name).strip("-.") or "model"
     base = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{algorithm}-{slug[:40]}"
-    candidates = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 100))]
-    return next(path for path in candidates if not path.exists())
+    candidates = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 1000))]
+    chosen = next(path for path in candidates if not path.exists() and path not in _given)
+    _given.add(chosen)
+    return chosen
 
 
 def read_run(path: Path) -> dict[str, Any] | None:
@@ -110,6 +114,12 @@ def leaving_no_trace(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def _is_ours(name: str) -> bool:
+    """Whether a run wrote the file or folder of this name; anything else in the folder is the user's."""
+    part = name.startswith(".") and name.endswith(".part") and name[1:-5] in _NAMES
+    return name in _NAMES or part or re.fullmatch(r"checkpoint-\d+", name) is not None
+
+
 class RunFolder:
     """A run folder that this process holds; only rank 0 writes to it."""
 
@@ -123,11 +133,14 @@ class RunFolder:
     def staging(self) -> Path:
         return self.path / STAGING
 
-    def open(self, *, overwrite: bool) -> None:
+    def open(self, *, overwrite: bool, goes_on: bool = False) -> None:
         """Create and hold the folder; with `overwrite`, what the old run left is removed.
 
+        Args:
+            goes_on: the run that is in the folder is the one that is meant.
+
         Raises:
-            ConfigError: another process holds it.
+            ConfigError: another process holds it, or another run has come into it since the checks.
             StorageError: it cannot be written.
         """
         if not self.writes:
@@ -137,13 +150,18 @@ class RunFolder:
             self._lock = _take(self.path)
             if overwrite:
                 self._clear()
+            elif not goes_on and (self.path / RUN).exists():
+                self.close()
+                remedy = "choose another folder, or make a new trainer with resume: true or overwrite: true"
+                value = str(self.path)
+                raise ConfigError("another run has come into the folder", remedy, field="output_dir", value=value)
             shutil.rmtree(self.staging, ignore_errors=True)
             self.staging.mkdir()
 
     def _clear(self) -> None:
         for entry in self.path.iterdir():
-            if _OURS.match(entry.name) and entry.name != LOCK:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            if _is_ours(entry.name):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     def write(self, **changes: Any) -> None:
         """Change fields of `run.json`."""

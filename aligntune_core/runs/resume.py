@@ -20,10 +20,14 @@ FREE = {"resume", "overwrite", "output_dir"}
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What a run goes on from: its `run.json` and the checkpoint; both None for a start."""
+    """What a run goes on from: its `run.json` and the checkpoint; both None for a start.
+
+    `asked` tells that the user wants to go on in the folder, even where `auto` found nothing to go on from.
+    """
 
     run: Mapping[str, Any] | None = None
     checkpoint: Path | None = None
+    asked: bool = False
 
     @property
     def finished(self) -> bool:
@@ -74,14 +78,14 @@ def find_resumption(resume: object, run_dir: Path) -> Resumption:
         raise ConfigError(f"{run_dir / RUN} is broken", remedy, field="resume", value=resume)
     if run is None:
         if resume == "auto":
-            return Resumption()
+            return Resumption(asked=True)
         what = "holds no run" if run_dir.exists() else "does not exist"
         remedy = "give the folder of a run, or set resume: auto to start where there is none"
         raise ConfigError(f"{run_dir} {what}", remedy, field="resume", value=resume)
     if run.get("status") == "finished":
-        return Resumption(run)
+        return Resumption(run, asked=True)
     checkpoint = _choose(resume, run_dir)
-    return Resumption(run if checkpoint else None, checkpoint)
+    return Resumption(run if checkpoint else None, checkpoint, asked=True)
 
 
 def check_unchanged(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -97,6 +101,7 @@ def check_unchanged(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     before, after = dict(run.get("config", {})), dict(now["config"])
     before |= {"algorithm": run.get("algorithm"), "backend": run.get("selection", {}).get("backend")}
     after |= {"algorithm": now["algorithm"], "backend": now["selection"]["backend"]}
+    before["processes"], after["processes"] = run.get("world_size", 1), now["world_size"]
     remedy = "set it back, or start a new run in another output_dir"
     changed = [
         Problem.of(name, f"the run that is resumed has {before.get(name)!r:.60}", remedy, value=after.get(name))

@@ -24,7 +24,7 @@ def is_storage_error(error: BaseException) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in _STORAGE:
             return True
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+        error = error.__cause__  # type: ignore[assignment]
     return False
 
 

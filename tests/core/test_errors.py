@@ -48,7 +48,7 @@ def test_the_text_is_field_value_problem_and_remedy() -> None:
     assert str(error) == "lora_r = 'x': must be a number; leave it out"
     assert (error.field, error.value, error.problem, error.remedy) == (
         "lora_r",
-        "'x'",
+        "x",
         "must be a number",
         "leave it out",
     )

@@ -237,11 +237,43 @@ def test_rows_in_memory_are_trained(use_registry: Use, settings: dict[str, Any])
         assert (len(fake.requests[0].train_rows), len(fake.requests[0].eval_rows)) == (3, 1)
 
 
+ROWS = [{"prompt": "a", "completion": "b"}] * 4
+
+
 @pytest.mark.parametrize("rows", [[], [1, 2], "text", {"a": [1]}])
 def test_anything_else_in_memory_is_refused(use_registry: Use, settings: dict[str, Any], rows: object) -> None:
     use_registry(fake=FakeBackend())
+    del settings["dataset_name"]
     with pytest.raises(DataError):
         get_trainer("sft", train_dataset=rows, **settings)
+
+
+@pytest.mark.parametrize(
+    ("objects", "given", "field"),
+    [
+        ({"train_dataset": ROWS}, {"split": "train[:1]"}, "split"),
+        ({"train_dataset": ROWS}, {"dataset_name": "rows.jsonl"}, "dataset_name"),
+        ({"train_dataset": ROWS, "eval_dataset": ROWS}, {"eval_fraction": 0.5}, "eval_fraction"),
+        ({"train_dataset": ROWS, "model": object()}, {"load_in_4bit": True}, "load_in_4bit"),
+        ({"train_dataset": ROWS, "model": object()}, {"attn_implementation": "eager"}, "attn_implementation"),
+    ],
+)
+def test_a_setting_that_an_open_object_decides_is_refused(
+    use_registry: Use, settings: dict[str, Any], objects: dict[str, Any], given: dict[str, Any], field: str
+) -> None:
+    use_registry(fake=FakeBackend())
+    del settings["dataset_name"]
+    with pytest.raises(ConfigError, match="has no effect beside") as caught:
+        get_trainer("sft", **objects, **settings, **given)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("where", ["keyword", "file"])
+def test_the_sft_door_refuses_another_algorithm(use_registry: Use, settings: dict[str, Any], where: str) -> None:
+    use_registry(fake=FakeBackend())
+    given = {"algorithm": "dpo"} if where == "keyword" else {"config": {"algorithm": "dpo"}}
+    with pytest.raises(ConfigError, match=r"algorithm = 'dpo': is not supervised fine-tuning"):
+        create_sft_trainer(**settings, **given)
 
 
 def test_an_open_model_reaches_the_backend_as_it_is(use_registry: Use, settings: dict[str, Any]) -> None:

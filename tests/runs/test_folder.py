@@ -115,6 +115,17 @@ def test_default_folders_never_collide(in_tmp: Path) -> None:
     assert all(n.parent == Path("runs") and "sft-My-Model" in n.name for n in names)
 
 
+def test_overwriting_leaves_what_is_not_ours(tmp_path: Path) -> None:
+    theirs = ["models", "model_notes.txt", "run.json.bak", "log.txt.old", "checkpoint-best", ".env.part"]
+    run_in(tmp_path / "run")
+    for name in theirs:
+        (tmp_path / "run" / name).touch()
+    folder = RunFolder(tmp_path / "run")
+    folder.open(overwrite=True)
+    folder.close()
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(theirs)
+
+
 def test_what_a_library_makes_in_passing_is_taken_away_again(in_tmp: Path) -> None:
     with leaving_no_trace(Path("runs/new")):
         Path("runs/new/.staging").mkdir(parents=True)

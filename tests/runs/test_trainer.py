@@ -327,3 +327,20 @@ def test_a_model_that_cannot_be_saved_is_a_storage_error(start: Start) -> None:
     Path("file").touch()
     with start() as trainer, pytest.raises(StorageError, match="Not a directory"):
         trainer.save_model("file/model")
+
+
+def test_a_run_that_came_into_the_folder_meanwhile_is_not_replaced(start: Start) -> None:
+    first, second = start(), start()
+    first.train()
+    with pytest.raises(ConfigError, match="another run has come into the folder"):
+        second.train()
+    with pytest.raises(ConfigError, match="another run has come into the folder"):
+        second.train(resume=False)
+    assert run_json()["status"] == "finished"
+
+
+def test_resuming_wins_over_overwriting(start: Start) -> None:
+    with pytest.raises(RunInterrupted):
+        start(at(3, lambda: signal.raise_signal(signal.SIGTERM))).train()
+    assert start(overwrite=True).train(resume="true").steps == 6
+    assert [row["step"] for row in metrics.read(RUN / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]

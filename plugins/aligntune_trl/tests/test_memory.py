@@ -120,6 +120,23 @@ def test_a_system_prompt_is_seen_in_training_and_in_answers(make, tmp_path):
     assert len(trainer.predict(["Hi", [{"role": "user", "content": "Hi"}]])) == 2
 
 
+def test_rows_longer_than_the_models_positions_are_refused(make):
+    row = {"prompt": "a", "completion": " b" * 600}
+    with pytest.raises(ConfigError, match=r"max_seq_length = 602: a row has 602 tokens.*set max_seq_length: 512"):
+        make(train_dataset=[row], max_seq_length=1024)
+
+
+def test_a_folder_that_is_no_model_is_never_replaced(make, tmp_path):
+    trainer = make(max_steps=1)
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match=r"path = .*is no folder of a saved model"):
+        trainer.save_model(folder)
+    assert (folder / "chapter.txt").read_text() == "years of work"
+    assert trainer.save_model(tmp_path / "model") == trainer.save_model(tmp_path / "model")
+
+
 def test_an_open_model_is_trained_as_it_is(make, tiny):
     model = AutoModelForCausalLM.from_pretrained(tiny)
     trainer = make(model=model, max_steps=1)

@@ -8,7 +8,7 @@ import pytest
 from aligntune_trl.generate import end_ids
 from aligntune_trl.tokenise import IGNORED, PLAIN_TEMPLATE, Tokeniser, tokenise_dataset
 from datasets import Dataset
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aligntune_core import DataError
 
@@ -70,8 +70,13 @@ def test_a_plain_question_ends_where_the_answer_begins(tokenizer):
     assert Tokeniser(tokenizer).render(CHAT[:1], ask=True) == "Question:\nHi\n\nAnswer:\n"
 
 
-def test_generation_ends_at_the_end_of_turn_that_was_trained(tokenizer):
-    assert tokenizer.convert_ids_to_tokens(end_ids(tokenizer)) == ["<|end|>"]
+def test_generation_ends_at_the_end_of_turn_that_was_trained_and_at_the_models_own(tokenizer, tiny):
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    model.generation_config.eos_token_id = [7, 9]
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<|user|>{% endfor %}"
+    ends = {tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "<|user|>")}
+    assert set(end_ids(model, tokenizer, chat=True)) == {7, 9, *ends}
+    assert set(end_ids(model, tokenizer, chat=False)) == {7, 9, tokenizer.eos_token_id}
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):

@@ -14,15 +14,22 @@ SAMPLED, LONGEST_SAMPLE = 2, 64
 BATCH = 8
 
 
-def end_ids(tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the end of sequence, and the mark that the chat template writes after a turn."""
-    found = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    if tokenizer.chat_template:
+def end_ids(model: Any, tokenizer: Any, *, chat: bool) -> list[int]:
+    """The tokens that end an answer: the model's own, the end of sequence, and the end of a turn in the chat template.
+
+    Args:
+        chat: the rows are conversations; else the template is never used.
+    """
+    own = model.generation_config.eos_token_id
+    found = {own} if isinstance(own, int) else set(own or ())
+    if tokenizer.eos_token_id is not None:
+        found.add(tokenizer.eos_token_id)
+    if chat:
         turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         tail = str(tokenizer.apply_chat_template(turn, tokenize=False)).rpartition("b")[2]
-        special = set(tokenizer.all_special_ids)
-        found += [i for i in tokenizer(tail, add_special_tokens=False).input_ids if i in special]
-    return sorted(set(found))
+        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        found |= special & set(tokenizer(tail, add_special_tokens=False).input_ids)
+    return sorted(found)
 
 
 def question_of(row: Mapping[str, Any]) -> Any:
@@ -62,7 +69,6 @@ def answer(
                     top_k=None,
                     use_cache=True,
                     pad_token_id=tokenizer.pad_token_id,
-                    eos_token_id=end_ids(tokenizer) or None,
                 )
             new = ids[:, batch["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]

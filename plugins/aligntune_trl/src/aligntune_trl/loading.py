@@ -235,6 +235,24 @@ def lora_config(config: TrainingConfig, model: Any) -> LoraConfig | None:
     )
 
 
+def check_lengths(model: Any, dataset: Any) -> None:
+    """Refuse rows that are longer than the model has positions, or that hold tokens it has no embedding for.
+
+    Raises:
+        ConfigError: training would fail in a step, or train what the model cannot represent.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(map(len, dataset["input_ids"]))
+    if positions and longest > positions:
+        problem = f"a row has {longest} tokens, and the model has {positions} positions"
+        raise ConfigError(problem, f"set max_seq_length: {positions}", field="max_seq_length", value=longest)
+    largest = max(max(ids) for ids in dataset["input_ids"])
+    if largest >= model.get_input_embeddings().num_embeddings:
+        problem = f"its tokenizer gives the token {largest}, for which the model has no embedding"
+        remedy = "give the tokenizer that belongs to the model"
+        raise ConfigError(problem, remedy, field="model_name", value=model.config._name_or_path)
+
+
 def keep_trained_weights_fp32(model: Any) -> None:
     """Undo TRL's cast of the adapters on a quantised base to bf16, in which small updates would be lost."""
     for parameter in model.parameters():

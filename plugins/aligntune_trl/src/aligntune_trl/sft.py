@@ -248,8 +248,9 @@ def build_sft(request: TrainRequest) -> SftTrainer:
     if request.eval_rows is not None:
         held_back = tokenise_dataset(request.eval_rows, tokeniser, config.max_seq_length, "eval_dataset_name")
     model = _model(request, precision)
-    if ends := end_ids(tokenizer):
+    if ends := end_ids(model, tokenizer, chat=request.row_format == "messages"):
         model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+    loading.check_lengths(model, train)
     if config.packing:
         check_rows_stay_apart(model, train)
         train = pack(train, config.max_seq_length)
