@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["aligntune_core.testing.fixtures"]
-
 settings.register_profile(
     "quick",
     max_examples=60,

@@ -19,8 +19,6 @@ from aligntune_core.demo import rows
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # each of the parallel workers takes one core
 
-pytest_plugins = ["aligntune_core.testing.fixtures"]
-
 Train = Callable[..., Trainer]
 
 
