@@ -68,9 +68,13 @@ def test_the_terminal_shows_only_what_a_user_needs(tiny, row_file, tmp_path):
 
 
 def test_two_processes_make_one_run(tiny, row_file, tmp_path):
-    """DDP on CPU: the effective batch is 2 × 2, so the losses are those of one process with 4."""
+    """DDP on CPU: the batch is 2 × 2, so the losses are those of one process with 4, in evaluation too."""
+    held_back = tmp_path / "held_back.jsonl"
+    held_back.write_text("".join(row_file.read_text().splitlines(keepends=True)[:5]))
+    evaluation = ["--eval-dataset-name", str(held_back), "--eval-steps", "3", "--eval-batch-size", "2"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "aligntune"]
-    arguments = command(tiny, row_file, tmp_path / "two", "--max-steps", "3", "--save-steps", "2")
+    more = ("--max-steps", "3", *evaluation)
+    arguments = command(tiny, row_file, tmp_path / "two", "--save-steps", "2", *more)
     arguments[arguments.index("--batch-size") + 1] = "2"
     done = subprocess.run(
         [*launch, *arguments], capture_output=True, text=True, check=False, timeout=240,
@@ -81,13 +85,13 @@ def test_two_processes_make_one_run(tiny, row_file, tmp_path):
     assert (run["status"], run["steps_done"], run["selection"]["asked"]) == ("finished", 3, "trl")
     assert done.stdout.count("final loss") == 1
     rows = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert [(row["step"], row["split"]) for row in rows] == [(1, "train"), (2, "train"), (3, "train"), (3, "eval")]
     subprocess.run(
-        [sys.executable, "-m", "aligntune", *command(tiny, row_file, tmp_path / "one", "--max-steps", "3")],
+        [sys.executable, "-m", "aligntune", *command(tiny, row_file, tmp_path / "one", *more)],
         capture_output=True, check=True, env=clean_environment(tmp_path), cwd=tmp_path,
     )  # fmt: skip
     one = [json.loads(line)["loss"] for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["loss"] for row in rows] == pytest.approx(one, rel=1e-4)
+    assert [row["loss"] for row in rows] == pytest.approx(one, rel=2e-5)
 
 
 def test_several_processes_need_one_output_dir(tiny, row_file, tmp_path):

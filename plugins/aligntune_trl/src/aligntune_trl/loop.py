@@ -78,6 +78,16 @@ class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self._mark = time.monotonic()
 
 
+def _without_repeats(inputs: dict[str, Any], accelerator: Any) -> dict[str, Any]:
+    """Mask the rows that fill up the last batch of several processes: they were evaluated before."""
+    state, count = accelerator.gradient_state, len(inputs["labels"])
+    if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+        return inputs
+    labels = inputs["labels"].clone()
+    labels[max(state.remainder - accelerator.process_index * count, 0) :] = -100
+    return {**inputs, "labels": labels}
+
+
 def guarded(base: type[Any]) -> type[Any]:
     """A trainer class that stops within a step of a number that is not finite, and evaluates per token.
 
@@ -106,11 +116,14 @@ def guarded(base: type[Any]) -> type[Any]:
             return loss
 
         def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            result = super().prediction_step(model, inputs, *args, **kwargs)
+            """The mean over this batch's tokens alone; versions of the libraries differ in what else they divide by."""
+            inputs = _without_repeats(self._prepare_inputs(inputs), self.accelerator)
             count = (inputs["labels"][:, 1:] != -100).sum()
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss = self.compute_loss(model, inputs).detach()
             self._eval_tokens += count
-            self._eval_loss += result[0].detach().double() * count
-            return result
+            self._eval_loss += torch.where(count > 0, loss.double(), 0.0) * count
+            return loss, None, None
 
         def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
             """The mean over tokens; the library takes the mean over batches, which depends on the batch size."""
