@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shlex
 import signal
 import traceback
@@ -141,9 +143,14 @@ class Trainer:
 
     @staticmethod
     def _ask(recorder: Recorder, number: int) -> None:
-        """Ask the loop to stop; a model that is being saved is saved to the end."""
+        """Ask the loop to stop; a model that is being saved is saved to the end.
+
+        This runs within whatever the signal interrupts, a half-written line too, so it writes past all buffers.
+        """
         recorder.stop_signal = number
-        log.warning("%s: saving, then stopping; once more to stop at once", signal.Signals(number).name)
+        text = f"warning: {signal.Signals(number).name}: saving, then stopping; once more to stop at once\n"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
 
     def _loop(self, backend: BackendTrainer, recorder: Recorder) -> None:
         try:
