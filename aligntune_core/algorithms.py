@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
@@ -91,6 +90,8 @@ def fold(name: object) -> str:
 
 def nearest(name: object, choices: Iterable[str]) -> str | None:
     """The choice that is spelt most like `name`, or None; one that begins with it comes first, in the given order."""
+    import difflib  # only a wrong name needs it
+
     ordered = choices if isinstance(choices, Sequence) else sorted(choices)
     by_fold = {fold(choice): choice for choice in ordered}
     folded = fold(name)

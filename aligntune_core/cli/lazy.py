@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -43,6 +42,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.lazy and not args[0].startswith("-"):
+            import difflib  # only a wrong name needs it
+
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             hint = f" did you mean '{close[0]}'?" if close else " see 'aligntune --help'"
             raise click.UsageError(f"no command '{args[0][:60]}';{hint}", ctx=ctx)

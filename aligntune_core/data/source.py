@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,8 @@ def looks_like_path(name: str) -> bool:
 
 
 def close_to(name: str) -> str | None:
+    import difflib  # only a wrong name needs it
+
     """A remedy for a path that does not exist: what is there with a like name, in the same folder."""
     path = Path(name).expanduser()
     try:
