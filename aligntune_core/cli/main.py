@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -115,8 +116,11 @@ def run(arguments: list[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """The console script."""
+    light = HEAVY.isdisjoint(sys.argv[1:2])
+    if light:
+        gc.disable()  # it ends before there is anything worth collecting
     code = run()
-    if HEAVY.isdisjoint(sys.argv[1:2]):
+    if light:
         with contextlib.suppress(OSError):  # the reader went away: nothing to tell
             sys.stdout.flush()
             sys.stderr.flush()
