@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aligntune_core import BackendUnavailableError, ConfigError, RunEvents, StorageError, TrainRequest, storage_error
+from aligntune_core import BackendUnavailableError, ConfigError, RunEvents, TrainRequest, storage_error
 from aligntune_core.config import TrainingConfig
 from aligntune_trl.quiet import hush, hush_handlers
 
@@ -92,13 +92,9 @@ class SftTrainer:
             if not events.stopping and self.native.accelerator.is_main_process:
                 self._sample(events)
         except (SafetensorError, RuntimeError) as error:
-            if (
-                isinstance(error, StorageError)
-                or "inline_container" in str(error)
-                or isinstance(error, SafetensorError)
-            ):
-                raise storage_error(self._request.work_dir.parent, error) from error
-            raise
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                raise
+            raise storage_error(self._request.work_dir.parent, error) from error
         finally:
             self.native.remove_callback(relay)
 
@@ -137,8 +133,12 @@ class SftTrainer:
     def _answer(self, inputs: Sequence[Any], longest: int | None) -> list[Any]:
         chat = self._request.row_format == "messages"
         texts = [self._question(item) if chat else _verbatim(item) for item in inputs]
-        model, tokenizer = self.native.accelerator.unwrap_model(self.native.model), self._tokeniser.tokenizer
-        return answer(model, tokenizer, texts, special_tokens=not chat, longest=longest)
+        return answer(self._model, self._tokeniser.tokenizer, texts, special_tokens=not chat, longest=longest)
+
+    @property
+    def _model(self) -> Any:
+        """The model without what several processes wrap around it."""
+        return self.native.accelerator.unwrap_model(self.native.model)
 
     def _sample(self, events: RunEvents) -> None:
         """Answer a few held-back questions, for the report; a failure here must not cost the trained model."""
@@ -163,11 +163,8 @@ class SftTrainer:
     def save(self, path: Any) -> None:
         """Write the model, or the adapter, and the tokenizer."""
         if self.native.accelerator.is_main_process:
-            model, trust = (
-                self.native.accelerator.unwrap_model(self.native.model),
-                self._request.config.trust_remote_code,
-            )
-            save_model(model, self._tokeniser.tokenizer, path, trust_remote_code=trust)
+            trust = self._request.config.trust_remote_code
+            save_model(self._model, self._tokeniser.tokenizer, path, trust_remote_code=trust)
         self.native.accelerator.wait_for_everyone()
 
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -278,10 +275,7 @@ def build_sft(request: TrainRequest) -> SftTrainer:
     )
     native.remove_callback(PrinterCallback)
     loading.keep_trained_weights_fp32(native.model)
-    log.info("%s parameters, %s of them trained, %s", *_counts(native.model), precision)
-    return SftTrainer(native, request, tokeniser, wanted)
-
-
-def _counts(model: Any) -> tuple[str, str]:
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return f"{model.num_parameters():,}", f"{trained:,}"
+    trainer = SftTrainer(native, request, tokeniser, wanted)
+    counts = (f"{trainer.resolved[name]:,}" for name in ("parameters", "trained_parameters"))
+    log.info("%s parameters, %s of them trained, %s", *counts, precision)
+    return trainer
