@@ -1,5 +1,6 @@
 """The core of AlignTune, public to authors of plugins: the hooks, the values that cross the seam, and the errors."""
 
+from aligntune_core.algorithms import Algorithm
 from aligntune_core.environment import Device, Environment
 from aligntune_core.errors import (
     AlignTuneError,
@@ -23,18 +24,22 @@ from aligntune_core.values import (
     AlgorithmSupport,
     Availability,
     BackendTrainer,
+    Callback,
     RunEvents,
+    RunInfo,
     Support,
     TrainRequest,
     TrainResult,
 )
 
 __all__ = [
+    "Algorithm",
     "AlgorithmSupport",
     "AlignTuneError",
     "Availability",
     "BackendTrainer",
     "BackendUnavailableError",
+    "Callback",
     "ConfigError",
     "DataError",
     "Device",
@@ -45,6 +50,7 @@ __all__ = [
     "PluginLoadError",
     "RewardError",
     "RunEvents",
+    "RunInfo",
     "RunInterrupted",
     "StorageError",
     "Support",

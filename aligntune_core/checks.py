@@ -12,7 +12,7 @@ from typing import Any
 
 from aligntune_core.algorithms import lookup
 from aligntune_core.checkpoint_head import CheckpointHead, read_head
-from aligntune_core.config import CONFIGS, Layer, TrainingConfig, build_config, file_layer
+from aligntune_core.config import CONFIGS, CORE_SETTINGS, Layer, TrainingConfig, build_config, file_layer
 from aligntune_core.config.settings import REQUIRED
 from aligntune_core.data.heads import check_files
 from aligntune_core.data.source import find_source
@@ -47,7 +47,13 @@ def config_for(algorithm: str, backend: Backend, layers: list[Layer]) -> Trainin
         ConfigError: every bad field, one line each.
     """
     cls = config_class(algorithm, backend)
-    return build_config(cls, layers, honoured=backend.algorithms[algorithm].settings & set(cls.model_fields))
+    claimed = backend.algorithms[algorithm].settings
+    config = build_config(cls, layers, honoured=(CORE_SETTINGS | claimed) & set(cls.model_fields))
+    if config.library_trackers and "report_to" not in claimed:
+        remedy = "leave it out, or name a tracker that is a plugin"
+        problem = f"the backend '{backend.name}' reports to none of {', '.join(config.library_trackers)}"
+        raise ConfigError(problem, remedy, field="report_to", value=config.library_trackers)
+    return config
 
 
 def layers_of(config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any]) -> list[Layer]:

@@ -33,7 +33,7 @@ _short.maxlist = _short.maxdict = _short.maxtuple = 4
 LONGEST_VALUE, LONGEST_TEXT = 100, 1000
 
 
-def _clean(text: str, longest: int = LONGEST_TEXT) -> str:
+def one_line(text: str, longest: int = LONGEST_TEXT) -> str:
     """One line of printable text, not too long: what a file or a model wrote may hold anything."""
     text = "".join(char if char.isprintable() else " " for char in text[: longest + 1]).strip()
     return text if len(text) <= longest else text[: longest - 1] + "…"
@@ -41,9 +41,9 @@ def _clean(text: str, longest: int = LONGEST_TEXT) -> str:
 
 def _shown(value: object) -> str:
     try:
-        return _clean(_short.repr(value), LONGEST_VALUE)
+        return one_line(_short.repr(value), LONGEST_VALUE)
     except Exception:  # noqa: BLE001 - a value that cannot be shown, such as a number of 5000 digits, is still told of
-        return f"<{_clean(type(value).__name__, LONGEST_VALUE)}>"
+        return f"<{one_line(type(value).__name__, LONGEST_VALUE)}>"
 
 
 _KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
@@ -56,8 +56,30 @@ def kind_of(value: object) -> str:
 
 def gist(error: object) -> str:
     """The first sentence of another library's error, short enough to stand within ours."""
-    first = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
-    return _clean(first, 120) or type(error).__name__
+    return one_line(first_line(error).split(". ")[0].rstrip("."), 120) or type(error).__name__
+
+
+def first_line(error: object) -> str:
+    """The first line of another library's error; an error that cannot even be printed is told by its type."""
+    try:
+        return one_line(str(error).strip().split("\n")[0], 300)
+    except Exception:  # noqa: BLE001 - __str__ of a foreign class may do anything
+        return ""
+
+
+_BLAME = "in "
+
+
+def blame(error: BaseException, who: str) -> None:
+    """Note on an error that left a plugin's code whose code that was; the first note stays."""
+    if blamed(error) is None:
+        error.add_note(f"{_BLAME}{who}")
+
+
+def blamed(error: BaseException) -> str | None:
+    """Whose code an error came from, where `blame` noted it."""
+    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
+    return next((note.removeprefix(_BLAME) for note in notes if note.startswith(_BLAME)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +96,8 @@ class Problem:
     def of(cls, field: str | None, problem: str, remedy: str = "", *, value: Any = _MISSING) -> Problem:
         shown = None if value is _MISSING else _shown(value)
         given = None if value is _MISSING else value
-        name = None if field is None else _clean(field, LONGEST_VALUE)
-        return cls(name, shown, _clean(problem), _clean(remedy), given)
+        name = None if field is None else one_line(field, LONGEST_VALUE)
+        return cls(name, shown, one_line(problem), one_line(remedy), given)
 
     def __str__(self) -> str:
         head = self.field or ""

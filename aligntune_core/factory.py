@@ -27,7 +27,7 @@ from aligntune_core.environment import detect
 from aligntune_core.errors import ConfigError
 from aligntune_core.installed import default_registry
 from aligntune_core.plan import Plan, versions_of
-from aligntune_core.plugins import BackendRegistry
+from aligntune_core.plugins import BackendRegistry, load_extension
 from aligntune_core.runs.folder import STAGING, check_folder, leaving_no_trace
 from aligntune_core.runs.log import RunLog
 from aligntune_core.runs.resume import check_unchanged, find_resumption
@@ -78,6 +78,7 @@ def make_plan(
     model_type = config.model_type or head.model_type or "causal_lm"
     place: dict[str, Any] = {"registry": registry, "environment": environment}
     selection = choose_again(selection, name, config.task_type, model_type, **place)
+    trackers = tuple(load_extension(name) for name in config.plugin_trackers)
     _quiet()
     rows = load_rows(config, train_dataset, eval_dataset)
     task = config.task_type or rows.task
@@ -89,7 +90,7 @@ def make_plan(
     plan = Plan(
         algorithm=name, task=task, model_type=model_type, config=config, selection=selection, environment=environment,
         rows=rows, run_dir=run_dir, resumption=resumption, model=model, versions=versions_of(chosen.distribution),
-        plugins=tuple({"name": b.name, "distribution": b.distribution, "version": b.version} for b in registry),
+        plugins=registry.snapshot(), trackers=trackers,
     )  # fmt: skip
     if resumption.run is not None:
         check_unchanged(resumption.run, plan.record())

@@ -1,7 +1,9 @@
-"""The hooks: the only text on what a backend plugin provides.
+"""The hooks: the only text on what a plugin provides.
 
-A plugin is a small module that an entry point of the group `aligntune.backends` names; the entry point's
+A backend is a small module that an entry point of the group `aligntune.backends` names; the entry point's
 name is the backend's. Describing a backend must be cheap: only `build_trainer` may import a training library.
+Any other plugin stands in the group `aligntune.plugins`; its hooks are all optional, and it is imported only
+when one of its commands is called or `report_to` names it.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-if TYPE_CHECKING:
-    from aligntune_core.environment import Environment
-    from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, TrainRequest
+from aligntune_core.discovery import PROJECT
 
-PROJECT = "aligntune"
-GROUP = "aligntune.backends"
+if TYPE_CHECKING:
+    import click
+
+    from aligntune_core.environment import Environment
+    from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, Callback, RunInfo, TrainRequest
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -111,4 +114,60 @@ class BackendSpecs:
                 from my_backend.tiny import write_model
 
                 return write_model(model_type, path)
+        """
+
+
+class PluginSpecs:
+    """The hooks of plugins that are no backends; each is asked of one plugin at a time."""
+
+    @hookspec(firstresult=True)
+    def provides_commands(self) -> Iterable[click.Command]:  # type: ignore[empty-body]
+        """Bring commands to the command line.
+
+        Returns:
+            click commands; `aligntune NAME COMMAND` runs one, where NAME is the entry point's name.
+
+        Rules:
+            Asked only when NAME is called. Imports what is heavy within the commands, not before.
+
+        Example:
+            @hookimpl
+            def provides_commands():
+                @click.command()
+                @click.argument("run_dir", type=click.Path(path_type=Path))
+                def steps(run_dir):
+                    '''How many steps the run in RUN_DIR has done.'''
+                    click.echo(json.loads((run_dir / "run.json").read_text())["steps_done"])
+
+                return [steps]
+        """
+
+    @hookspec(firstresult=True)
+    def provides_callbacks(self, run: RunInfo) -> Iterable[Callback]:  # type: ignore[empty-body]
+        """Follow a run, as a tracker does.
+
+        Args:
+            run: the run that begins.
+
+        Returns:
+            Objects of classes that extend `Callback`.
+
+        Rules:
+            Asked only for a run whose `report_to` names the plugin, in the process of rank 0. A callback that
+            raises is warned of once and left out from then on: a tracker that is down ends no run.
+
+        Example:
+            class Best(Callback):
+                def __init__(self, file):
+                    self.file, self.loss = file, float("inf")
+
+                def row(self, row):
+                    self.loss = min(self.loss, row.get("loss") or self.loss)
+
+                def end(self, status):
+                    self.file.write_text(f"{status}: {self.loss}")
+
+            @hookimpl
+            def provides_callbacks(run):
+                return [Best(run.run_dir / "best.txt")]
         """

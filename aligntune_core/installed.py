@@ -8,7 +8,7 @@ from typing import Any
 from aligntune_core.algorithms import canonical
 from aligntune_core.environment import Environment, detect
 from aligntune_core.matrix import SupportMatrix
-from aligntune_core.ours import EXTRAS, install_remedy
+from aligntune_core.ours import EXTRAS, install_remedy, owner
 from aligntune_core.plugins import BackendRegistry, load_registry
 from aligntune_core.selector import Selection, backend_name, select
 from aligntune_core.values import Availability
@@ -41,9 +41,12 @@ def get_backend_status() -> dict[str, dict[str, Any]]:
         status[backend.name] = _status(verdict, backend.version, backend.distribution)
     for failure in registry.failures.values():
         verdict = Availability(False, f"it cannot be loaded: {failure.reason}", "see 'aligntune plugins'")
-        status[failure.name] = _status(verdict, failure.version, failure.distribution)
+        status.setdefault(failure.name, _status(verdict, failure.entry.version, failure.entry.distribution))
+    for off in registry.disabled.values():
+        verdict = Availability(False, off.reason, off.remedy)
+        status.setdefault(off.entry.name, _status(verdict, off.entry.version, off.entry.distribution))
     for name in EXTRAS:
-        absent = _status(Availability(False, "not installed", install_remedy(name)), None, f"aligntune-{name}")
+        absent = _status(Availability(False, "not installed", install_remedy(name)), None, owner(name))
         status.setdefault(name, absent)
     return dict(sorted(status.items()))
 
@@ -78,9 +81,8 @@ def choose(
         PluginLoadError: see `aligntune_core.errors`.
     """
     name = canonical(algorithm, registry.extra_algorithms)
-    wanted = backend_name(backend, registry.backends, registry.failures)
-    if wanted in registry.failures:
-        registry.failures[wanted].raise_()
+    wanted = backend_name(backend, registry.known)
+    registry.raise_unusable(wanted)
     matrix = SupportMatrix({b.name: b.algorithms for b in registry}, {})
 
     def verdict(candidate: str) -> Availability:

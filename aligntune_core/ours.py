@@ -19,3 +19,8 @@ EXTRAS = {backend.value: backend.value for backend in BackendType if backend is 
 def install_remedy(backend: str) -> str:
     """The command that installs one of our backends."""
     return f"pip install 'aligntune[{EXTRAS[backend]}]'"
+
+
+def owner(backend: str) -> str:
+    """The distribution to which the name of one of our backends belongs."""
+    return f"aligntune-{backend}"

@@ -13,8 +13,10 @@ from typing import Any
 from aligntune_core.config import TrainingConfig
 from aligntune_core.data.read import Rows
 from aligntune_core.environment import Environment
+from aligntune_core.plugins import Extension
 from aligntune_core.runs.resume import Resumption
 from aligntune_core.selector import Selection
+from aligntune_core.values import RunInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,20 @@ class Plan:
     resumption: Resumption
     versions: Mapping[str, str]
     plugins: tuple[Mapping[str, str], ...]
+    trackers: tuple[Extension, ...] = ()
     model: Any = None
+
+    @property
+    def info(self) -> RunInfo:
+        """What callbacks are told of the run."""
+        return RunInfo(
+            run_dir=self.run_dir,
+            algorithm=self.algorithm,
+            task=self.task,
+            model_type=self.model_type,
+            backend=self.selection.backend,
+            config=self.config,
+        )
 
     def record(self) -> dict[str, Any]:
         """The fields of `run.json` that are known now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,17 @@ class Selection:
         return f"{text}; note: {self.note}" if self.note else text
 
 
-def backend_name(asked: object, installed: Mapping[str, object], failed: Mapping[str, object]) -> str:
+def backend_name(asked: object, known: Iterable[str]) -> str:
     """The canonical name of an asked backend, `auto` among them.
+
+    Args:
+        asked: any spelling, of any type.
+        known: the names of what is installed, usable or not; ours are choices even where they are not.
 
     Raises:
         UnknownBackendError: nobody has it.
     """
-    choices = {AUTO, *installed, *failed, *EXTRAS}
+    choices = {AUTO, *known, *EXTRAS}
     found = lookup(asked, sorted(choices))
     if found is None:
         remedy = did_you_mean(asked, choices, "the choices are")

@@ -16,16 +16,18 @@ from typing import Any, Self
 from aligntune_core.config.settings import resume_value
 from aligntune_core.errors import AlignTuneError, ConfigError, PluginContractError, RunInterrupted, StorageError
 from aligntune_core.plan import Plan
+from aligntune_core.plugins.checked import CheckedTrainer
 from aligntune_core.runs import metrics
+from aligntune_core.runs.callbacks import Tolerated
 from aligntune_core.runs.folder import METRICS, MODEL, SAMPLES, RunFolder
 from aligntune_core.runs.log import RunLog
 from aligntune_core.runs.progress import default_progress
-from aligntune_core.runs.recorder import Listener, Recorder
+from aligntune_core.runs.recorder import Recorder
 from aligntune_core.runs.resume import Resumption, check_unchanged, find_resumption
 from aligntune_core.runs.signals import stop_signals
 from aligntune_core.runs.storage import is_storage_error, storage_error
 from aligntune_core.selector import Selection
-from aligntune_core.values import BackendTrainer, TrainResult
+from aligntune_core.values import Callback, TrainResult
 
 log = logging.getLogger("aligntune")
 
@@ -38,15 +40,15 @@ class Trainer:
         selection: which backend was chosen, why, and what was not.
     """
 
-    def __init__(self, plan: Plan, backend: BackendTrainer | None, run_log: RunLog) -> None:
+    def __init__(self, plan: Plan, backend: CheckedTrainer | None, run_log: RunLog) -> None:
         self._plan, self._backend, self._log = plan, backend, run_log
-        self._listeners: list[Listener] | None = None
+        self._listeners: list[Callback] | None = None
         self._trained = False
         self.run_dir: Path = plan.run_dir
         self.selection: Selection = plan.selection
 
     @property
-    def _ready(self) -> BackendTrainer:
+    def _ready(self) -> CheckedTrainer:
         if self._backend is None:
             remedy = f"set model_name to {self.run_dir / MODEL} to use its model"
             raise ConfigError("this run is finished, and its trainer is not loaded", remedy, field="resume")
@@ -62,7 +64,7 @@ class Trainer:
         """The library's trainer."""
         return self._ready.native
 
-    def listen(self, *listeners: Listener) -> None:
+    def listen(self, *listeners: Callback) -> None:
         """Show the run through these instead of the default progress; none: quiet."""
         self._listeners = list(listeners)
 
@@ -91,7 +93,7 @@ class Trainer:
             return self._result_of(resumption.run)
         return self._run(self._ready, resumption)
 
-    def _run(self, backend: BackendTrainer, resumption: Resumption) -> TrainResult:
+    def _run(self, backend: CheckedTrainer, resumption: Resumption) -> TrainResult:
         folder = RunFolder(self.run_dir)
         first = int((resumption.run or {}).get("steps_done", 0))
         if resumption.checkpoint is not None:
@@ -99,20 +101,29 @@ class Trainer:
         if resumption.run is not None:
             check_unchanged(resumption.run, self._plan.record())
         overwrite = self._plan.config.overwrite and not self._trained and resumption.run is None
+        callbacks = self._callbacks() if folder.writes else []
         folder.open(overwrite=overwrite, goes_on=resumption.asked or self._trained)
         self._trained = True
-        listeners = [default_progress()] if self._listeners is None else self._listeners
-        listeners = listeners if folder.writes else []
         keep = self._plan.config.save_total_limit
-        recorder = Recorder(folder, listeners, keep=keep, resume_from=resumption.checkpoint, first_step=first)
         try:
             with self._log.into(self.run_dir if folder.writes else None):
+                recorder = Recorder(folder, callbacks, keep=keep, resume_from=resumption.checkpoint, first_step=first)
                 return self._recorded(backend, folder, recorder, resumption)
         finally:
             folder.close()
 
+    def _callbacks(self) -> list[Callback]:
+        """The progress, or what the user listens with instead, and what the trackers of plugins bring."""
+        shown = [default_progress()] if self._listeners is None else self._listeners
+        trackers = [
+            Tolerated(callback, f"the tracker '{plugin.name}' ({plugin.entry.origin})")
+            for plugin in self._plan.trackers
+            for callback in plugin.callbacks(self._plan.info)
+        ]
+        return [*shown, *trackers]
+
     def _recorded(
-        self, backend: BackendTrainer, folder: RunFolder, recorder: Recorder, resumption: Resumption
+        self, backend: CheckedTrainer, folder: RunFolder, recorder: Recorder, resumption: Resumption
     ) -> TrainResult:
         folder.load(resumption.run or {})
         folder.write(
@@ -131,15 +142,14 @@ class Trainer:
         try:
             with stop_signals(lambda number: self._ask(recorder, number)):
                 self._loop(backend, recorder)
-                return self._finish(backend, folder, recorder)
+                result = self._finish(backend, folder, recorder)
         except BaseException as error:
             self._record_failure(folder, recorder, error)
             if not isinstance(error, AlignTuneError) and is_storage_error(error):
                 raise storage_error(self.run_dir, error) from error
-            if isinstance(error, SystemExit):
-                problem, remedy = f"the training loop ended the process with {error}", "see log.txt in the run folder"
-                raise PluginContractError(problem, remedy, field="backend", value=self.selection.backend) from error
             raise
+        recorder.end("finished")
+        return result
 
     @staticmethod
     def _ask(recorder: Recorder, number: int) -> None:
@@ -152,7 +162,7 @@ class Trainer:
         with contextlib.suppress(OSError):
             os.write(2, text.encode())
 
-    def _loop(self, backend: BackendTrainer, recorder: Recorder) -> None:
+    def _loop(self, backend: CheckedTrainer, recorder: Recorder) -> None:
         try:
             backend.train(recorder)
         finally:
@@ -164,10 +174,14 @@ class Trainer:
             raise RunInterrupted(
                 message + f"aligntune train --resume {shlex.quote(str(self.run_dir))}", recorder.stop_signal
             )
-        if recorder.steps_done < recorder.steps_planned:
-            raise AlignTuneError(f"the loop ended after step {recorder.steps_done} of {recorder.steps_planned}")
+        if recorder.began is None or recorder.steps_done < recorder.steps_planned:
+            done = f"after step {recorder.steps_done} of {recorder.steps_planned}" if recorder.began else "unstarted"
+            remedy = "report it to the authors of the backend; see log.txt in the run folder"
+            raise PluginContractError(
+                f"its training loop ended {done}", remedy, field="backend", value=self.selection.backend
+            )
 
-    def _finish(self, backend: BackendTrainer, folder: RunFolder, recorder: Recorder) -> TrainResult:
+    def _finish(self, backend: CheckedTrainer, folder: RunFolder, recorder: Recorder) -> TrainResult:
         model_path = self.run_dir / MODEL
         backend.save(model_path)
         result = TrainResult(
@@ -208,6 +222,7 @@ class Trainer:
                 self.write_report()
         except AlignTuneError as second:  # the disk is full: the first error is the one to tell
             log.warning("run.json could not be written: %s", second)
+        recorder.end(status)
 
     def write_report(self) -> None:
         """Write `report.html` anew; that it cannot be drawn is told and ends nothing."""
@@ -280,8 +295,8 @@ class Trainer:
 
     def close(self) -> None:
         """Let go of the model."""
-        if callable(close := getattr(self._backend, "close", None)):
-            close()
+        if self._backend is not None:
+            self._backend.close()
         self._backend = None
 
     def __enter__(self) -> Self:

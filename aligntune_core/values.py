@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from aligntune_core.algorithms import Algorithm
     from aligntune_core.config import TrainingConfig
     from aligntune_core.environment import Environment
 
@@ -41,8 +42,10 @@ class AlgorithmSupport:
         algorithm: its canonical name; a plugin may bring one that core does not know.
         cells: (task, model type) → Support; a cell that is absent is not supported.
         preference: `auto` tries the higher first, after the level (TRL 10, Unsloth 50).
-        settings: names of the settings it honours; any other that the user gives is refused.
+        settings: names of the settings it honours, beside those that core honours for every backend
+            (`aligntune_core.config.CORE_SETTINGS`); any other that the user gives is refused.
         config: the pydantic class of its settings, only where core has none for the algorithm.
+        about: its title, source and formula, for an algorithm that core does not know.
     """
 
     algorithm: str
@@ -50,9 +53,11 @@ class AlgorithmSupport:
     preference: int = 0
     settings: frozenset[str] = frozenset()
     config: type[TrainingConfig] | None = None
+    about: Algorithm | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cells", MappingProxyType(dict(self.cells)))
+        object.__setattr__(self, "settings", frozenset(self.settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,46 @@ class RunEvents(Protocol):
 
     def sample(self, step: int, prompt: str, completion: str) -> None:
         """A sample generation, for the report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What a callback is told of the run that begins.
+
+    Attributes:
+        run_dir: the run folder; its name is the run's id.
+        algorithm, task, model_type, backend: canonical names.
+        config: the validated settings (frozen).
+    """
+
+    run_dir: Path
+    algorithm: str
+    task: str
+    model_type: str
+    backend: str
+    config: TrainingConfig
+
+
+class Callback:
+    """Something that follows a run: a progress bar, a tracker. Override what you need; each does nothing here.
+
+    They are called in the process of rank 0 only, in the order of the training loop.
+    """
+
+    def start(self, first: int, steps_planned: int) -> None:
+        """The loop begins after step `first` (0, or where a run is resumed)."""
+
+    def step(self, step: int) -> None:
+        """An optimiser step has ended; the first is 1."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """A row was written to `metrics.jsonl`: step, epoch, time, split, and the numbers."""
+
+    def stop(self) -> None:
+        """The loop has ended, well or not; the model is not saved yet."""
+
+    def end(self, status: str) -> None:
+        """The run is over: `status` is finished, failed or interrupted."""
 
 
 @runtime_checkable

@@ -21,7 +21,10 @@ COMMANDS = {
     "list-backends": (f"{_SHOW}:list_backends", "Which backends are installed and can run here."),
     "list-backends-cmd": (f"{_SHOW}:list_backends", "The same as list-backends."),
     "matrix": (f"{_SHOW}:matrix", "What each installed backend trains."),
-    "plugins": (f"{_SHOW}:plugins", "The installed plugins, and what is wrong with those that do not load."),
+    "plugins": (
+        "aligntune_core.cli.plugins:plugins",
+        "The installed plugins, and what is wrong with those that fail.",
+    ),
     "diagnose": ("aligntune_core.cli.diagnose:diagnose", "Versions, devices, backends, and what to mend."),
     "completion": ("aligntune_core.cli.check:completion", "Print the completion script of a shell."),
 }
@@ -78,7 +81,8 @@ def _usage(error: click.ClickException) -> str:
 
 def _fail(error: BaseException) -> int:
     """Tell the user what went wrong, and give the exit code."""
-    from aligntune_core.errors import AlignTuneError, RunInterrupted
+    from aligntune_core.errors import AlignTuneError, Problem, RunInterrupted, blamed, first_line
+    from aligntune_core.ours import EXTRAS, owner
 
     if isinstance(error, click.ClickException):
         _say(_usage(error))
@@ -96,8 +100,13 @@ def _fail(error: BaseException) -> int:
     import traceback
 
     traceback.print_exception(error)
-    _say(f"this is a bug of AlignTune: {type(error).__name__}: {error}")
-    return 1
+    culprit = blamed(error)
+    if culprit is None or any(f"({owner(name)} " in culprit for name in EXTRAS):
+        _say(f"this is a bug of AlignTune: {type(error).__name__}: {first_line(error)}")
+        return 1
+    problem = f"{type(error).__name__}: {first_line(error)}"
+    _say(str(Problem.of(culprit, problem, "the traceback is above; report it to the plugin's authors")))
+    return 3
 
 
 def run(arguments: list[str] | None = None) -> int:

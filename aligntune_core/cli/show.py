@@ -1,4 +1,4 @@
-"""`list-backends`, `matrix` and `plugins`: what is installed, what it trains, what is broken."""
+"""`list-backends` and `matrix`: what is installed, whether it can run here, and what it trains."""
 
 from __future__ import annotations
 
@@ -82,47 +82,3 @@ def markdown(found: SupportMatrix) -> str:
         lines = [[title, *header], ["---"] * (len(header) + 1), *rows]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
     return "\n".join(parts)
-
-
-@click.command()
-@json_option
-@strict_option
-def plugins(as_json: bool, strict: bool) -> None:
-    """The installed plugins, and what is wrong with those that do not load."""
-    registry = default_registry()
-    found = [
-        {
-            "name": b.name,
-            "distribution": b.distribution,
-            "version": b.version,
-            "entry_point": b.entry_point,
-            "status": "ok",
-            "hooks": b.hooks,
-            "error": None,
-        }
-        for b in registry
-    ] + [
-        {
-            "name": f.name,
-            "distribution": f.distribution,
-            "version": f.version,
-            "entry_point": f.entry_point,
-            "status": "broken",
-            "hooks": [],
-            "error": {"phase": f.phase, "type": type(f.error).__name__, "message": str(f.error)},
-        }
-        for f in registry.failures.values()
-    ]
-    if as_json:
-        print_json({"plugins": found})
-    else:
-        rows = [[str(p[k]) for k in ("name", "status", "distribution", "version")] + [_detail(p)] for p in found]
-        print_table("", ["plugin", "status", "distribution", "version", "hooks or error"], rows)
-        if not found:
-            click.echo("no plugin is installed; pip install 'aligntune[trl]'")
-    sys.exit(3 if strict and registry.failures else 0)
-
-
-def _detail(plugin: dict[str, Any]) -> str:
-    error = plugin["error"]
-    return f"{error['phase']}: {error['type']}: {error['message']}" if error else ", ".join(plugin["hooks"])

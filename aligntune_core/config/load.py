@@ -132,7 +132,7 @@ def _at_odds(config: TrainingConfig) -> list[Problem]:
         clash("eval_fraction", "cannot be combined with eval_dataset_name", "keep one")
     if config.resume and config.overwrite:
         clash("overwrite", "cannot be combined with resume", "keep one")
-    for tracker in config.report_to:
+    for tracker in config.library_trackers:
         if find_spec(tracker) is None:
             clash("report_to", f"{tracker} is not installed", f"pip install {tracker}, or report_to: none")
     return found

@@ -26,11 +26,21 @@ from aligntune_core.config.fields import (
     problem,
 )
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS, TRACKERS
+from aligntune_core.discovery import PLUGINS, names
 from aligntune_core.errors import ConfigError
 from aligntune_core.values import MODEL_TYPES, TASKS
 
 REQUIRED = {"model_name": "give a local folder or a hub name", "dataset_name": "give a file, a folder or a hub name"}
 """The settings that have no default, and what they want."""
+
+CORE_SETTINGS = frozenset(
+    {
+        *("dataset_name", "split", "eval_dataset_name", "eval_fraction", "max_samples", "column_mapping"),
+        *("system_prompt", "task_type", "model_type", "output_dir", "overwrite", "save_total_limit", "isolation"),
+        "report_to",
+    }
+)
+"""What core honours itself, whichever backend trains; of `report_to`, the trackers that are plugins."""
 
 HF = "transformers' TrainingArguments"
 OURS = "ours"
@@ -53,15 +63,16 @@ def _choice(*choices: str, kind: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _each(*choices: str, kind: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        names = value if isinstance(value, list | tuple) else str(value).split(",")
-        for name in (str(n).strip() for n in names):
-            if name.lower() not in ("none", "") and name not in choices:
-                raise problem(f"'{name[:40]}' is none of the choices", did_you_mean(name, choices, kind))
-        return value
-
-    return BeforeValidator(check)
+def _trackers(value: object) -> object:
+    given = value if isinstance(value, list | tuple) else str(value).split(",")
+    wanted = {str(name).strip() for name in given if str(name).strip().lower() not in ("none", "")}
+    if unknown := sorted(wanted - set(TRACKERS)):
+        choices = (*TRACKERS, *names(PLUGINS))  # the installed plugins are looked up only where one may be meant
+        for name in unknown:
+            if name not in choices:
+                remedy = did_you_mean(name, choices, "the trackers are")
+                raise problem(f"'{name[:40]}' is none of the choices", remedy)
+    return value
 
 
 def resume_value(value: Any) -> Any:
@@ -196,8 +207,8 @@ class RunSettings(Group):
     save_steps: PositiveInt = setting(500, "Steps between two checkpoints; one more is written at the end.", HF)
     eval_steps: OptionalSteps = setting(None, "Steps between two evaluations; unset: after each epoch.")
     save_total_limit: PositiveInt = setting(2, "Checkpoints that are kept.")
-    report_to: Annotated[Names, _each(*TRACKERS, kind="the trackers are")] = setting(
-        (), "Trackers to report to; none: no tracker, nothing leaves the machine.", HF
+    report_to: Annotated[Names, BeforeValidator(_trackers)] = setting(
+        (), "Trackers to report to, plugins among them; none: no tracker, nothing leaves the machine.", HF
     )
     isolation: Annotated[Literal["auto", "none"], _choice("auto", "none", kind="the choices are")] = setting(
         "auto", "Which process trains; auto: the backend decides; none: this one."
@@ -215,6 +226,16 @@ class TrainingConfig(RunSettings, AdapterSettings, TrainingSettings, DataSetting
 
     algorithm: ClassVar[str] = ""
     learning_rates: ClassVar[tuple[float, float, str]] = (2e-5, 2e-4, "")
+
+    @property
+    def library_trackers(self) -> list[str]:
+        """The trackers of `report_to` that the backend's library reports to."""
+        return [name for name in self.report_to if name in TRACKERS]
+
+    @property
+    def plugin_trackers(self) -> list[str]:
+        """The trackers of `report_to` that are plugins; core serves them, whichever backend trains."""
+        return [name for name in self.report_to if name not in TRACKERS]
 
     @property
     def given(self) -> dict[str, Any]:

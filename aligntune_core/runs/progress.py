@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from aligntune_core.runs.recorder import Listener
+from aligntune_core.values import Callback
 
 SHOWN = ("loss", "reward", "learning_rate", "grad_norm", "tokens_per_second")
 
@@ -24,7 +24,7 @@ def line_of(row: Mapping[str, Any], steps_planned: int) -> str:
     return f"{head}step {row['step']}/{steps_planned}  " + "  ".join(numbers)
 
 
-class PlainProgress:
+class PlainProgress(Callback):
     """One line a logging window: for pipes, files and notebooks."""
 
     def __init__(self) -> None:
@@ -33,17 +33,11 @@ class PlainProgress:
     def start(self, first: int, steps_planned: int) -> None:
         self._planned = steps_planned
 
-    def step(self, step: int) -> None:
-        """Nothing: a line comes with each row."""
-
     def row(self, row: Mapping[str, Any]) -> None:
         print(line_of(row, self._planned), file=sys.stderr, flush=True)
 
-    def stop(self) -> None:
-        """Nothing is open."""
 
-
-class RichProgress:
+class RichProgress(Callback):
     """A bar with loss, tokens a second and time left."""
 
     def __init__(self) -> None:
@@ -80,6 +74,6 @@ class RichProgress:
         self._bar.stop()
 
 
-def default_progress() -> Listener:
+def default_progress() -> Callback:
     """What fits standard error."""
     return RichProgress() if sys.stderr.isatty() else PlainProgress()

@@ -6,38 +6,23 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aligntune_core.errors import DivergedError
 from aligntune_core.runs.checkpoints import commit, rotate
 from aligntune_core.runs.folder import METRICS, SAMPLES, RunFolder
 from aligntune_core.runs.metrics import append
+from aligntune_core.values import Callback
 
 FATAL = ("loss", "grad_norm", "reward")
 """Numbers without which a run is pointless once one of them is not finite."""
-
-
-class Listener(Protocol):
-    """Something that shows a run as it goes."""
-
-    def start(self, first: int, steps_planned: int) -> None:
-        """The loop begins after step `first`."""
-
-    def step(self, step: int) -> None:
-        """A step has ended."""
-
-    def row(self, row: Mapping[str, Any]) -> None:
-        """A row of metrics was written."""
-
-    def stop(self) -> None:
-        """The loop has ended, well or not."""
 
 
 class Recorder:
     """The `RunEvents` of a real run. Attributes hold what the result is made of."""
 
     def __init__(
-        self, folder: RunFolder, listeners: Sequence[Listener], *, keep: int, resume_from: Path | None, first_step: int
+        self, folder: RunFolder, callbacks: Sequence[Callback], *, keep: int, resume_from: Path | None, first_step: int
     ) -> None:
         self.resume_from = resume_from
         self.steps_planned = 0
@@ -47,7 +32,7 @@ class Recorder:
         self.began: float | None = None
         self.seconds = 0.0
         self.stop_signal: int | None = None
-        self._folder, self._listeners, self._keep = folder, listeners, keep
+        self._folder, self._callbacks, self._keep = folder, callbacks, keep
 
     @property
     def stopping(self) -> bool:
@@ -57,15 +42,15 @@ class Recorder:
         self.steps_planned = steps_planned
         self.began = time.monotonic()
         self._folder.write(steps_planned=steps_planned)
-        for listener in self._listeners:
-            listener.start(self.steps_done, steps_planned)
+        for callback in self._callbacks:
+            callback.start(self.steps_done, steps_planned)
 
     def step(self, step: int) -> None:
         self.steps_done = step
         if self.began is not None:
             self.seconds = time.monotonic() - self.began
-        for listener in self._listeners:
-            listener.step(step)
+        for callback in self._callbacks:
+            callback.step(step)
 
     def metrics(self, step: int, values: Mapping[str, float], *, epoch: float, split: str = "train") -> None:
         """Write one row; a number that is not finite ends the run.
@@ -79,8 +64,8 @@ class Recorder:
         self.rows.append(row)
         if self._folder.writes:
             append(self._folder.path / METRICS, row)
-        for listener in self._listeners:
-            listener.row(row)
+        for callback in self._callbacks:
+            callback.row(row)
         for name in (n for n in FATAL if n in bad):
             raise DivergedError.at(step, name, values[name])
 
@@ -101,7 +86,12 @@ class Recorder:
         if self._folder.writes:
             append(self._folder.path / SAMPLES, {"step": step, "prompt": prompt, "completion": completion})
 
+    def end(self, status: str) -> None:
+        """The run is over: finished, failed or interrupted."""
+        for callback in self._callbacks:
+            callback.end(status)
+
     def finish(self) -> None:
         """The loop is over, well or not."""
-        for listener in self._listeners:
-            listener.stop()
+        for callback in self._callbacks:
+            callback.stop()

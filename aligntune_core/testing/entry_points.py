@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import metadata
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
+from aligntune_core.discovery import BACKENDS, Entry
 from aligntune_core.plugins import BackendRegistry, load_registry
 
 
 @dataclass(frozen=True)
 class FakeDistribution:
-    """What the loader reads of a distribution."""
+    """What the loader reads of a distribution; without a name it is called `aligntune-` and the plugin's name."""
 
-    name: str = "aligntune-fake"
+    name: str = ""
     version: str = "1.0"
     requires: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class FakeEntryPoint:
+def fake_entry(
+    name: str,
+    plugin: Any,
+    dist: FakeDistribution = FakeDistribution(),
+    value: str = "fake:plugin",
+    group: str = BACKENDS,
+) -> Entry:
     """An entry point that loads an object, or raises one that is an exception."""
 
-    name: str
-    plugin: Any
-    dist: FakeDistribution = field(default_factory=FakeDistribution)
-    value: str = "fake:plugin"
+    def load() -> Any:
+        if isinstance(plugin, BaseException):
+            raise plugin
+        return plugin
 
-    def load(self) -> Any:
-        if isinstance(self.plugin, BaseException):
-            raise self.plugin
-        return self.plugin
+    return Entry(
+        name=name,
+        value=value,
+        group=group,
+        distribution=dist.name or f"aligntune-{name}",
+        version=dist.version,
+        requires=dist.requires,
+        load=load,
+    )
 
 
-def make_registry(*entries: FakeEntryPoint, environ: Mapping[str, str] | None = None) -> BackendRegistry:
+def make_registry(*entries: Entry, environ: Mapping[str, str] | None = None) -> BackendRegistry:
     """A registry of these entry points, loaded as installed ones are; no environment variable counts unless given."""
-    return load_registry(lambda: cast("list[metadata.EntryPoint]", list(entries)), environ or {})
+    return load_registry(lambda: (list(entries), {}), environ or {})

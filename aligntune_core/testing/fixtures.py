@@ -12,7 +12,7 @@ import pytest
 from aligntune_core import installed
 from aligntune_core.environment import Device, Environment
 from aligntune_core.plugins import BackendRegistry
-from aligntune_core.testing.entry_points import FakeEntryPoint, make_registry
+from aligntune_core.testing.entry_points import fake_entry, make_registry
 from aligntune_core.testing.fake_backend import write_fake_model
 
 
@@ -27,7 +27,7 @@ def use_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Back
     """Give `use_registry(fake=FakeBackend(), …)`: for this test, these are the installed backends."""
 
     def install(**plugins: Any) -> BackendRegistry:
-        registry = make_registry(*(FakeEntryPoint(name, plugin) for name, plugin in plugins.items()))
+        registry = make_registry(*(fake_entry(name, plugin) for name, plugin in plugins.items()))
         monkeypatch.setattr(installed, "load_registry", lambda: registry)
         installed.default_registry.cache_clear()
         return registry

@@ -105,23 +105,6 @@ def test_matrix_json(use_registry: Use, cli: Cli) -> None:
     }
 
 
-def test_plugins_json(use_registry: Use, cli: Cli) -> None:
-    use_registry(fake=FakeBackend(), bad=ImportError("no torch"))
-    good, bad = sorted(data_of(cli("plugins", "--json"))["plugins"], key=lambda p: str(p["status"]), reverse=True)
-    assert good == {
-        "name": "fake",
-        "distribution": "aligntune-fake",
-        "version": "1.0",
-        "entry_point": "fake:plugin",
-        "status": "ok",
-        "hooks": ["provides_algorithms", "is_available", "build_trainer", "tiny_model"],
-        "error": None,
-    }
-    assert set(bad) == set(good)
-    assert (bad["name"], bad["status"]) == ("bad", "broken")
-    assert bad["error"] == {"phase": "imported", "type": "ImportError", "message": "no torch"}
-
-
 def test_diagnose_json(use_registry: Use, cli: Cli) -> None:
     use_registry(fake=FakeBackend(verdict=ILL))
     found = data_of(cli("diagnose", "--json"))
@@ -171,7 +154,7 @@ def test_validate_refuses_what_the_backend_cannot_train(
 # tables
 
 
-@pytest.mark.parametrize("command", ["list-backends", "matrix", "plugins", "diagnose"])
+@pytest.mark.parametrize("command", ["list-backends", "matrix", "diagnose"])
 def test_what_reports_prints_a_table(use_registry: Use, cli: Cli, command: str) -> None:
     use_registry(fake=FakeBackend())
     code, out, err = cli(command)
@@ -180,7 +163,7 @@ def test_what_reports_prints_a_table(use_registry: Use, cli: Cli, command: str) 
     assert "\x1b[" not in out
 
 
-@pytest.mark.parametrize("command", ["list-backends", "matrix", "plugins", "diagnose"])
+@pytest.mark.parametrize("command", ["list-backends", "matrix", "diagnose"])
 def test_what_reports_works_without_any_plugin(use_registry: Use, cli: Cli, command: str) -> None:
     use_registry()
     assert cli(command)[0] == 0
@@ -271,14 +254,14 @@ def test_a_backend_that_cannot_be_had_is_exit_3(
     assert len(errors_of(cli(*arguments), 3)) == 1
 
 
-@pytest.mark.parametrize("command", ["list-backends", "matrix", "plugins", "diagnose"])
+@pytest.mark.parametrize("command", ["list-backends", "matrix", "diagnose"])
 def test_strict_is_exit_3_if_something_is_broken(use_registry: Use, cli: Cli, command: str) -> None:
     use_registry(fake=FakeBackend(), bad=ImportError("x"))
     assert cli(command)[0] == 0
     assert cli(command, "--strict")[0] == cli(command, "--strict", "--json")[0] == 3
 
 
-@pytest.mark.parametrize("command", ["list-backends", "matrix", "plugins"])
+@pytest.mark.parametrize("command", ["list-backends", "matrix"])
 def test_strict_is_exit_0_if_nothing_is_broken(use_registry: Use, cli: Cli, command: str) -> None:
     use_registry(fake=FakeBackend())
     assert cli(command, "--strict")[0] == 0
@@ -288,10 +271,21 @@ def test_a_bug_is_exit_1_with_its_traceback(use_registry: Use, cli: Cli, flags: 
     def boom(step: int) -> None:
         raise ZeroDivisionError("oops")
 
-    use_registry(fake=FakeBackend(on_step=boom))
+    use_registry(trl=FakeBackend(on_step=boom))
     code, out, err = cli("train", *flags, "--quiet")
     assert (code, out) == (1, "")
     assert "this is a bug of AlignTune: ZeroDivisionError: oops" in err
+    assert "Traceback" in Path("run/log.txt").read_text("utf-8")
+
+
+def test_a_bug_of_a_plugin_is_exit_3_and_told_as_its_own(use_registry: Use, cli: Cli, flags: list[str]) -> None:
+    def boom(step: int) -> None:
+        raise ZeroDivisionError("oops")
+
+    use_registry(fake=FakeBackend(on_step=boom))
+    code, out, err = cli("train", *flags, "--quiet")
+    assert (code, out) == (3, "")
+    assert "error: train() of the backend 'fake' (aligntune-fake 1.0): ZeroDivisionError: oops; the traceback" in err
     assert "Traceback" in Path("run/log.txt").read_text("utf-8")
 
 
@@ -406,7 +400,7 @@ def test_resume_needs_nothing_but_the_folder(use_registry: Use, cli: Cli, flags:
             raise ZeroDivisionError
 
     use_registry(fake=FakeBackend(on_step=stop))
-    assert cli("train", *flags, "--quiet")[0] == 1
+    assert cli("train", *flags, "--quiet")[0] == 3
     steps: list[int] = []
     use_registry(fake=FakeBackend(on_step=steps.append))
     assert cli("train", "--resume", "run", "--quiet")[0] == 0

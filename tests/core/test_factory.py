@@ -25,7 +25,7 @@ from aligntune_core.errors import (
     UnsupportedAlgorithmError,
 )
 from aligntune_core.plugins import BackendRegistry
-from aligntune_core.testing import FakeBackend, FakeEntryPoint, make_registry
+from aligntune_core.testing import FakeBackend, fake_entry, make_registry
 
 ILL = Availability(False, "it is ill", "mend it")
 SEQ2SEQ = {("instruction_following", "seq2seq"): Support("full")}
@@ -57,7 +57,7 @@ def test_checks_come_in_the_order_of_the_contract(
     monkeypatch: pytest.MonkeyPatch, algorithm: str, backend: str, error: type[Exception]
 ) -> None:
     entries = [("fake", FakeBackend()), ("ill", FakeBackend(verdict=ILL)), ("broken", ImportError("no torch"))]
-    registry = make_registry(*(FakeEntryPoint(name, plugin) for name, plugin in entries))
+    registry = make_registry(*(fake_entry(name, plugin) for name, plugin in entries))
     with pytest.raises(error) as caught:
         checked_config(algorithm, backend, [_layer(lora_r=0)], registry=registry, environment=Environment())
     assert type(caught.value) is error
@@ -154,7 +154,7 @@ def test_status_has_the_keys_of_the_contract_and_lists_ours_when_absent(use_regi
         "reason": "it is ill",
         "remedy": "mend it",
         "version": "1.0",
-        "distribution": "aligntune-fake",
+        "distribution": "aligntune-mine",
     }
     assert status["trl"]["remedy"] == "pip install 'aligntune[trl]'"
     assert "ImportError: x" in status["bad"]["reason"]

@@ -16,7 +16,6 @@ import pytest
 from aligntune import Trainer
 from aligntune_core import hookimpl
 from aligntune_core.errors import (
-    AlignTuneError,
     ConfigError,
     DivergedError,
     PluginContractError,
@@ -26,7 +25,7 @@ from aligntune_core.errors import (
 from aligntune_core.runs import metrics
 from aligntune_core.runs.checkpoints import checkpoints, damage
 from aligntune_core.testing import FakeBackend, FakeTrainer
-from aligntune_core.values import RunEvents
+from aligntune_core.values import Callback, RunEvents
 
 Start = Callable[..., Trainer]
 RUN = Path("run")
@@ -144,7 +143,7 @@ def test_push_to_hub_needs_a_saved_model(start: Start) -> None:
 def test_what_shows_a_run_hears_every_step_and_row(start: Start) -> None:
     heard: list[object] = []
 
-    class Listener:
+    class Listener(Callback):
         def start(self, first: int, steps_planned: int) -> None:
             heard.append((first, steps_planned))
 
@@ -157,10 +156,13 @@ def test_what_shows_a_run_hears_every_step_and_row(start: Start) -> None:
         def stop(self) -> None:
             heard.append("stop")
 
+        def end(self, status: str) -> None:
+            heard.append(status)
+
     trainer = start(max_steps=2)
     trainer.listen(Listener())
     trainer.train()
-    assert heard == [(0, 2), 1, 1.0, 2, 0.5, "stop"]
+    assert heard == [(0, 2), 1, 1.0, 2, 0.5, "stop", "finished"]
 
 
 def test_plain_progress_goes_to_standard_error(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,7 +271,7 @@ def test_a_bug_in_the_loop_is_recorded_with_its_traceback(start: Start) -> None:
 
 
 def test_a_loop_that_calls_exit_does_not_look_like_success(start: Start) -> None:
-    with pytest.raises(PluginContractError, match="ended the process with 0"):
+    with pytest.raises(PluginContractError, match="tried to end the process with 0"):
         start(at(3, throw(SystemExit(0)))).train()
     assert run_json()["status"] == "failed"
 
@@ -288,7 +290,7 @@ class Lazy(FakeBackend):
 
 
 def test_a_loop_that_ends_early_is_not_finished(start: Start) -> None:
-    with pytest.raises(AlignTuneError, match="after step 1 of 6"):
+    with pytest.raises(PluginContractError, match="after step 1 of 6"):
         start(Lazy()).train()
     assert run_json()["status"] == "failed"
 
@@ -296,14 +298,14 @@ def test_a_loop_that_ends_early_is_not_finished(start: Start) -> None:
 FULL_DISK = """
 import json, resource, sys
 from aligntune_core import installed
-from aligntune_core.testing import FakeBackend, FakeEntryPoint, make_registry
+from aligntune_core.testing import FakeBackend, fake_entry, make_registry
 from aligntune_core.cli.main import run
 
 def fill(step):
     if step == 5:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
-registry = make_registry(FakeEntryPoint("fake", FakeBackend(on_step=fill)))
+registry = make_registry(fake_entry("fake", FakeBackend(on_step=fill)))
 installed.load_registry = lambda: registry
 sys.exit(run(sys.argv[1:]))
 """

@@ -23,7 +23,7 @@ from aligntune_core import (
     Environment,
     PluginContractError,
 )
-from aligntune_core.config import SftConfig
+from aligntune_core.config import CORE_SETTINGS, SftConfig
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS
 
 PACKAGES = dict.fromkeys(("torch", "datasets", "peft", "accelerate"), "9.9") | {
@@ -34,7 +34,7 @@ PACKAGES = dict.fromkeys(("torch", "datasets", "peft", "accelerate"), "9.9") | {
 
 def test_every_setting_of_sft_is_honoured():
     (support,) = provides_algorithms()
-    assert support.settings == set(SftConfig.model_fields)
+    assert support.settings | CORE_SETTINGS == set(SftConfig.model_fields)
 
 
 def test_settings_reach_the_library_under_its_names(make):

@@ -65,7 +65,7 @@ def training_arguments(
         "logging_first_step": False,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
-        "report_to": list(config.report_to) or "none",
+        "report_to": config.library_trackers or "none",
         "eval_strategy": ("steps" if config.eval_steps else "epoch") if evaluates else "no",
         "eval_steps": config.eval_steps if evaluates else None,
         "prediction_loss_only": True,

@@ -1,0 +1,123 @@
+"""One loaded backend, with a typed door for each hook."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aligntune_core.discovery import Entry
+from aligntune_core.environment import Environment
+from aligntune_core.errors import AlignTuneError, PluginContractError, blame, first_line
+from aligntune_core.hookspecs import REQUIRED, BackendSpecs
+from aligntune_core.plugins.border import checked_claims, checked_verdict
+from aligntune_core.plugins.checked import CheckedTrainer
+from aligntune_core.plugins.guard import guarded
+from aligntune_core.plugins.manager import Hooks
+from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, TrainRequest
+
+
+class Backend:
+    """A backend that is installed and keeps its contract.
+
+    Attributes:
+        name: its entry point's name.
+        entry: where it comes from.
+
+    Args:
+        plugin: what the entry point names.
+        trace: write each call of a hook to standard error.
+    """
+
+    def __init__(self, entry: Entry, plugin: object, *, trace: bool = False) -> None:
+        self.name, self.entry = entry.name, entry
+        self.distribution, self.version = entry.distribution, entry.version
+        self._hooks = Hooks(entry, plugin, BackendSpecs, REQUIRED, trace=trace)
+
+    @property
+    def hooks(self) -> list[str]:
+        """The hooks that it has."""
+        return self._hooks.present
+
+    @property
+    def _report(self) -> str:
+        return f"upgrade {self.distribution} or report it to its authors"
+
+    def _broke(self, problem: str) -> PluginContractError:
+        return PluginContractError(f"{problem} ({self.entry.origin})", self._report, field="backend", value=self.name)
+
+    @contextlib.contextmanager
+    def blamed(self, doing: str) -> Iterator[None]:
+        """Around its code: whatever is raised there says whose it is.
+
+        Raises:
+            PluginContractError: it tried to end the process.
+        """
+        try:
+            yield
+        except SystemExit as error:
+            raise self._broke(f"{doing}() tried to end the process with {first_line(error) or 'None'}") from error
+        except AlignTuneError:
+            raise
+        except Exception as error:
+            blame(error, f"{doing}() of the backend '{self.name}' ({self.entry.origin})")
+            raise
+
+    def _described(self, hook: str, **arguments: Any) -> Any:
+        with guarded(f"{hook}() of the plugin '{self.name}' ({self.entry.origin})"), self.blamed(hook):
+            given = self._hooks.call(hook, **arguments)
+            return checked_claims(given) if hook == "provides_algorithms" else checked_verdict(given)
+
+    @cached_property
+    def algorithms(self) -> Mapping[str, AlgorithmSupport]:
+        """What it trains, by canonical name.
+
+        Raises:
+            PluginContractError: the hook gave something else.
+        """
+        try:
+            claims: Mapping[str, AlgorithmSupport] = self._described("provides_algorithms")
+        except PluginContractError as error:
+            raise self._broke(error.problem) from error
+        return claims
+
+    def verdict(self, environment: Environment, request: TrainRequest | None = None) -> Availability:
+        """Its verdict, raising whatever the hook raises.
+
+        Raises:
+            PluginContractError: it gave no Availability, or says no and not why.
+            TimeoutError: it took too long.
+        """
+        verdict: Availability = self._described("is_available", environment=environment, request=request)
+        return verdict
+
+    def is_available(self, environment: Environment, request: TrainRequest | None = None) -> Availability:
+        """Its verdict; a hook that raises or breaks its promise means: not available, for that reason."""
+        try:
+            return self.verdict(environment, request)
+        except KeyboardInterrupt:
+            raise
+        except AlignTuneError as error:
+            return Availability(False, error.problem, self._report)
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+            reason = f"is_available() raised {type(error).__name__}: {first_line(error)}"
+            return Availability(False, reason, self._report)
+
+    def build_trainer(self, request: TrainRequest) -> CheckedTrainer:
+        """A ready trainer, checked at each call.
+
+        Raises:
+            PluginContractError: the object lacks a method of `BackendTrainer`, or the hook tried to end the process.
+        """
+        with self.blamed("build_trainer"):
+            trainer = self._hooks.call("build_trainer", request=request)
+        if not isinstance(trainer, BackendTrainer):
+            raise self._broke(f"build_trainer() gave {type(trainer).__name__}, which is no BackendTrainer")
+        return CheckedTrainer(trainer, self.blamed, self._broke)
+
+    def tiny_model(self, model_type: str, path: Path) -> bool:
+        """Write a tiny model to `path`; False where the backend has none."""
+        with self.blamed("tiny_model"):
+            return bool(self._hooks.call("tiny_model", model_type=model_type, path=path))

@@ -1,0 +1,165 @@
+"""What a plugin is and gives, checked at the border: behind it every value is of the type that it says it is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_args
+
+from aligntune_core.algorithms import ALGORITHMS, LONGEST_NAME, Algorithm, lookup
+from aligntune_core.errors import PluginContractError, one_line
+from aligntune_core.plugins.control import NAME
+from aligntune_core.values import MODEL_TYPES, TASKS, AlgorithmSupport, Availability, Level, Support
+
+MOST_CLAIMS = 100
+LONGEST_NOTE, LONGEST_REASON, LONGEST_FORMULA = 200, 300, 1000
+
+
+def _short(value: object) -> str:
+    try:
+        return repr(value[:LONGEST_NAME] if isinstance(value, str) else value)[: 2 * LONGEST_NAME]
+    except Exception:  # noqa: BLE001 - a value whose repr fails is told by its type
+        return type(value).__name__[:LONGEST_NAME]
+
+
+def check_hooks(plugin: object, hooks: Iterable[str], required: Iterable[str], marked: Callable[[str], Any]) -> None:
+    """Refuse what pluggy would accept in silence: a class, a missing hook, an alias, an argument with a default.
+
+    Args:
+        plugin: what the entry point names.
+        hooks: those that its group has.
+        required: those that it must have.
+        marked: hook → what `@hookimpl` noted on it, or None.
+
+    Raises:
+        PluginContractError: with what is to be changed.
+    """
+    if inspect.isclass(plugin):
+        raise PluginContractError(
+            "the entry point names a class", "name an instance or a module: have you forgotten ()?"
+        )
+    found = 0
+    for hook in hooks:
+        function = getattr(plugin, hook, None)
+        options = marked(hook) if function is not None else None
+        if options is None:
+            if hook in required:
+                raise PluginContractError(f"the hook {hook}() is missing", "define it and mark it with @hookimpl")
+        elif options.get("specname") or options.get("wrapper") or options.get("hookwrapper"):
+            raise PluginContractError(f"{hook}() uses specname or is a wrapper", "give a plain function of that name")
+        else:
+            found += 1
+            _check_arguments(hook, function)
+    if not found:
+        raise PluginContractError(f"it has no hook; there are {', '.join(hooks)}", "mark one with @hookimpl")
+
+
+def _check_arguments(hook: str, function: Any) -> None:
+    """An argument with a default gets no value in pluggy 1.6.0, and does in 1.7.0; a keyword-only one never does."""
+    if not callable(function):
+        raise PluginContractError(f"{hook} is no function", "define it and mark it with @hookimpl")
+    for argument in inspect.signature(function).parameters.values():
+        if argument.default is not argument.empty or argument.kind is argument.KEYWORD_ONLY:
+            problem = f"the argument '{argument.name}' of {hook}() is keyword-only or has a default"
+            raise PluginContractError(problem, "make it plain: arguments are given by name")
+
+
+def _broken_text(value: object, longest: int, *, lines: bool = False) -> bool:
+    if not isinstance(value, str) or len(value) > longest:
+        return True
+    return not (value.replace("\n", "") if lines else value).isprintable()
+
+
+def _broken_cell(cell: object, support: object) -> str:
+    """What is wrong with one cell; empty where nothing is."""
+    if not (isinstance(cell, tuple) and len(cell) == 2 and all(isinstance(part, str) for part in cell)):
+        return "which is no (task, model type)"
+    if cell[0] not in TASKS or cell[1] not in MODEL_TYPES:
+        return "which is no task and model type that there is"
+    if not isinstance(support, Support) or support.level not in get_args(Level):
+        return "which has no level"
+    if support.level != "full" and not support.note:
+        return f"which is {support.level} and has no note"
+    too_long = f"whose note is not one line of {LONGEST_NOTE} characters"
+    return too_long if _broken_text(support.note, LONGEST_NOTE) else ""
+
+
+def _broken_about(about: object, name: str) -> bool:
+    if not isinstance(about, Algorithm) or about.name != name:
+        return True
+    short = (about.title, about.summary, about.paper)
+    return any(_broken_text(text, LONGEST_NOTE) for text in short) or _broken_text(
+        about.formula, LONGEST_FORMULA, lines=True
+    )
+
+
+def _broken_config(claim: AlgorithmSupport) -> str:
+    """What is wrong with the class of settings that a plugin brings; empty where nothing is."""
+    if claim.config is None:
+        return "" if claim.algorithm in ALGORITHMS else "which core does not know, without its config"
+    from aligntune_core.config import TrainingConfig
+    from aligntune_core.config.describe import describe
+
+    if not (isinstance(claim.config, type) and issubclass(claim.config, TrainingConfig)):
+        return "whose config is no subclass of TrainingConfig"
+    if claim.config.algorithm != claim.algorithm:
+        return f"whose config says {_short(claim.config.algorithm)}"
+    for setting in describe(claim.config):
+        if not NAME.match(setting.name) or _broken_text(setting.description, LONGEST_FORMULA):
+            return f"with the setting {_short(setting.name)}, whose name or description is not plain"
+    return ""
+
+
+def _broken_claim(claim: object) -> str:
+    """What is wrong with one thing that `provides_algorithms` gave; empty where nothing is."""
+    if not isinstance(claim, AlgorithmSupport):
+        return f"{type(claim).__name__[:LONGEST_NAME]}, not an AlgorithmSupport"
+    name = claim.algorithm
+    if not isinstance(name, str) or not NAME.match(name) or len(name) > LONGEST_NAME:
+        return f"an algorithm called {_short(name)}"
+    if (known := lookup(name, ALGORITHMS)) not in (None, name):
+        return f"'{name}', which is spelt '{known}'"
+    if type(claim.preference) is not int:
+        return f"'{name}' with a preference that is no whole number"
+    if not all(isinstance(setting, str) for setting in claim.settings):
+        return f"'{name}' with settings that are no names"
+    for cell, support in claim.cells.items():
+        if problem := _broken_cell(cell, support):
+            return f"'{name}' with the cell {_short(cell)}, {problem}"
+    if claim.about is not None and _broken_about(claim.about, name):
+        return f"'{name}' with an `about` that is no Algorithm of that name, of plain and short text"
+    return f"'{name}', {problem}" if (problem := _broken_config(claim)) else ""
+
+
+def checked_claims(given: Any) -> Mapping[str, AlgorithmSupport]:
+    """What `provides_algorithms` gave, by algorithm.
+
+    Raises:
+        PluginContractError: it is something else.
+    """
+    found: dict[str, AlgorithmSupport] = {}
+    for claim in () if given is None else given:
+        if problem := _broken_claim(claim):
+            raise PluginContractError(f"provides_algorithms() gave {problem}", "mend the claim")
+        if claim.algorithm in found:
+            raise PluginContractError(f"provides_algorithms() gave '{claim.algorithm}' twice", "give it once")
+        found[claim.algorithm] = claim
+        if len(found) > MOST_CLAIMS:
+            raise PluginContractError(f"provides_algorithms() gave more than {MOST_CLAIMS}", "give fewer")
+    return found
+
+
+def checked_verdict(verdict: object) -> Availability:
+    """What `is_available` gave, its texts cut to one line.
+
+    Raises:
+        PluginContractError: it is no Availability, or says no and not why.
+    """
+    if not isinstance(verdict, Availability):
+        problem = f"is_available() gave {type(verdict).__name__[:LONGEST_NAME]}"
+        raise PluginContractError(problem, "give an Availability")
+    if verdict.ok:
+        return Availability(True)
+    if not (verdict.reason and verdict.remedy and isinstance(verdict.reason, str) and isinstance(verdict.remedy, str)):
+        raise PluginContractError("is_available() said no without a reason and a remedy", "give both")
+    return Availability(False, one_line(verdict.reason, LONGEST_REASON), one_line(verdict.remedy, LONGEST_REASON))
