@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from aligntune_core.algorithms import ALGORITHMS
+from aligntune_core.algorithms import ALGORITHMS, Algorithm
 from aligntune_core.values import AlgorithmSupport, Availability, Level, Support
 
 NOT_CLAIMED = Support("no", "this backend does not claim it")
@@ -58,6 +58,14 @@ class SupportMatrix:
         """Known algorithms in the documents' order, then those that plugins bring."""
         brought = {name for algorithms in self.supports.values() for name in algorithms}
         return [*ALGORITHMS, *sorted(brought - set(ALGORITHMS))]
+
+    def about(self, algorithm: str) -> Algorithm:
+        """What is known of an algorithm: core's entry, else what the first plugin that brings it says."""
+        if algorithm in ALGORITHMS:
+            return ALGORITHMS[algorithm]
+        told = [claims[algorithm].about for _, claims in sorted(self.supports.items()) if algorithm in claims]
+        empty = Algorithm(name=algorithm, title=algorithm, summary="", paper="")
+        return next((about for about in told if about is not None), empty)
 
     def support(self, backend: str, algorithm: str, task: str | None = None, model_type: str | None = None) -> Support:
         """The best cell that fits; None for `task` or `model_type` means any."""

@@ -93,18 +93,25 @@ def _explicit(
     return Selection(backend, asked, "asked for", note=support.note if support.level == "limited" else "")
 
 
+def ranking(
+    matrix: SupportMatrix, algorithm: str, task: str | None = None, model_type: str | None = None
+) -> list[str]:
+    """The backends that train this, in the order in which `auto` tries them: level, then preference, then name."""
+
+    def rank(backend: str) -> tuple[bool, int, str]:
+        claim = matrix.supports[backend][algorithm]
+        return matrix.support(backend, algorithm, task, model_type).level != "full", -claim.preference, backend
+
+    return sorted(matrix.trains(algorithm, task, model_type), key=rank)
+
+
 def _automatic(
     matrix: SupportMatrix, asked: str, what: Mapping[str, Any], verdict: Callable[[str], Availability]
 ) -> Selection:
-    able = matrix.trains(**what)
-    rejected = [Rejected(b, "does not train it") for b in sorted(matrix.supports) if b not in able]
+    ranked = ranking(matrix, **what)
+    rejected = [Rejected(b, "does not train it") for b in sorted(matrix.supports) if b not in ranked]
     rejected += [Rejected(b, "not installed") for b in sorted(EXTRAS) if b not in matrix.supports]
 
-    def rank(backend: str) -> tuple[bool, int, str]:
-        claim = matrix.supports[backend][what["algorithm"]]
-        return matrix.support(backend, **what).level != "full", -claim.preference, backend
-
-    ranked = sorted(able, key=rank)
     for position, backend in enumerate(ranked):
         available = verdict(backend)
         if available.ok:
@@ -115,7 +122,7 @@ def _automatic(
         rejected.append(Rejected(backend, f"{available.reason}; {available.remedy}"))
     reasons = "; ".join(f"{r.backend}: {r.reason}" for r in rejected)
     remedies = [install_remedy(name) for name in EXTRAS if name not in matrix.supports]
-    look = "see 'aligntune diagnose'" if able else "see 'aligntune matrix'"
+    look = "see 'aligntune diagnose'" if ranked else "see 'aligntune matrix'"
     raise NoBackendError(
         f"no backend can train {_described(what)} here ({reasons})",
         remedies[0] if remedies and not matrix.supports else look,

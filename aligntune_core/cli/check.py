@@ -42,22 +42,22 @@ def validate(config: Path, as_json: bool) -> None:
 @json_option
 def explain(algorithm: str, as_json: bool) -> None:
     """Show ALGORITHM: formula, paper, and every default with its source."""
-    from aligntune_core.algorithms import ALGORITHMS, canonical
+    from aligntune_core.algorithms import canonical
     from aligntune_core.checks import config_class
     from aligntune_core.config.describe import describe
     from aligntune_core.installed import default_registry, support_matrix
 
     registry = default_registry()
     name = canonical(algorithm, registry.extra_algorithms)
-    known = ALGORITHMS.get(name)
-    trainers = support_matrix().trains(name)
+    matrix = support_matrix()
+    known, trainers = matrix.about(name), matrix.trains(name)
     settings = describe(config_class(name, registry.backends[trainers[0]])) if trainers else []
     facts: dict[str, Any] = {
         "algorithm": name,
-        "title": known.title if known else name,
-        "summary": known.summary if known else "",
-        "formula": known.formula if known else "",
-        "paper": known.paper if known else "",
+        "title": known.title,
+        "summary": known.summary,
+        "formula": known.formula,
+        "paper": known.paper,
         "backends": trainers,
         "settings": [{"name": s.name, "default": s.default, "source": s.source} for s in settings],
     }

@@ -14,6 +14,7 @@ from aligntune_core.cli.output import json_option, print_json, print_table, stri
 from aligntune_core.environment import Environment, detect
 from aligntune_core.installed import default_registry, get_backend_status
 from aligntune_core.plan import versions_of
+from aligntune_core.plugins import LoadFailure, load_extensions
 
 LOW_DISK = 5 * 10**9
 EXTRAS = {"datasets": "data", "matplotlib": "report", "jinja2": "report", "plotille": "report"}
@@ -28,11 +29,22 @@ def precision_here(environment: Environment) -> str:
     return "fp32"
 
 
+def _broken() -> list[LoadFailure]:
+    """What is wrong with plugins, but for that which a backend's own line tells."""
+    registry = default_registry()
+    intruders = [f for f in registry.failures.values() if f.name in registry]
+    return [*intruders, *load_extensions().failures]
+
+
 def _problems(environment: Environment, status: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     found = [
         {"what": f"backend {name}: {s['reason']}", "remedy": s["remedy"]}
         for name, s in status.items()
         if not s["available"] and s["version"] is not None
+    ]
+    found += [
+        {"what": f"plugin {f.name} ({f.entry.origin}): {f.reason}", "remedy": "see 'aligntune plugins'"}
+        for f in _broken()
     ]
     if not any(s["available"] for s in status.values()):
         found.append({"what": "no backend can train here", "remedy": "pip install 'aligntune[trl]'"})

@@ -125,7 +125,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """The console script."""
-    light = HEAVY.isdisjoint(sys.argv[1:2])
+    light = HEAVY.isdisjoint(called := sys.argv[1:2]) and (not called or called[0] in COMMANDS or called[0][0:1] == "-")
     if light:
         gc.disable()  # it ends before there is anything worth collecting
     code = run()

@@ -42,10 +42,16 @@ def _because(status: dict[str, Any]) -> str:
 @click.option(
     "--format", "form", type=click.Choice(["table", "markdown"]), default="table", help="How tables are printed."
 )
-def matrix(as_json: bool, strict: bool, form: str) -> None:
+@click.option("--why", metavar="BACKEND/ALGORITHM", help="Why auto takes a backend for an algorithm, or does not.")
+def matrix(as_json: bool, strict: bool, form: str, why: str | None) -> None:
     """What each installed backend trains, by algorithm, model type and task."""
     from aligntune_core.environment import detect
 
+    if why is not None:
+        from aligntune_core.cli.why import tell_why
+
+        tell_why(why, as_json=as_json)
+        return
     registry = default_registry()
     found = build_matrix(registry, detect())
     if as_json:
@@ -64,10 +70,8 @@ def matrix(as_json: bool, strict: bool, form: str) -> None:
 
 def table(found: SupportMatrix, axis: str) -> tuple[list[str], list[list[str]]]:
     """One table as text: the backends, and a row for each name."""
-    from aligntune_core.algorithms import ALGORITHMS
-
     backends, rows = found.projection(axis)
-    titles = {name: a.title for name, a in ALGORITHMS.items()} if axis == "algorithm" else {}
+    titles = {name: found.about(name).title for name, _ in rows} if axis == "algorithm" else {}
     return backends, [
         [titles.get(name, name), *(f"{_WORDS[s.level]}{': ' + s.note if s.level == 'limited' else ''}" for s in cells)]
         for name, cells in rows

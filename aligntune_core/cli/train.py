@@ -1,4 +1,4 @@
-"""`train`: a flag for every setting, made from the settings themselves."""
+"""`train`: the main job."""
 
 from __future__ import annotations
 
@@ -7,47 +7,13 @@ from typing import Any
 
 import click
 
-from aligntune_core.cli.lazy import GroupedCommand
 from aligntune_core.cli.output import show_messages
-from aligntune_core.config.aliases import ALIASES
-from aligntune_core.config.describe import Setting, describe
-from aligntune_core.config.settings import CONFIGS
+from aligntune_core.cli.train_options import TrainCommand
 from aligntune_core.environment import rank
 from aligntune_core.values import TrainResult
 
 
-class SettingOption(click.Option):
-    """A flag of one setting. Its value is checked with the file's, so that all errors come at once."""
-
-    def __init__(self, setting: Setting, name: str, *, hidden: bool) -> None:
-        flag = f"--{name.replace('_', '-')}"
-        boolean = setting.type == "true or false" or setting.name == "resume"
-        extra: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if boolean else {}
-        help_text = f"{setting.description} [{setting.default}]" if setting.default else setting.description
-        metavar = "[true|false]" if boolean else setting.metavar
-        super().__init__([flag, f"setting_{name}"], help=help_text, hidden=hidden, metavar=metavar, **extra)
-        self.panel = setting.group
-
-
-def _all_settings() -> list[Setting]:
-    """The settings of all algorithms, each once."""
-    found: dict[str, Setting] = {}
-    for cls in CONFIGS.values():
-        for setting in describe(cls):
-            found.setdefault(setting.name, setting)
-    return list(found.values())
-
-
-def setting_options() -> list[click.Parameter]:
-    """A flag for each setting, and a hidden one for each of its other names."""
-    options: list[click.Parameter] = []
-    for setting in _all_settings():
-        options.append(SettingOption(setting, setting.name, hidden=False))
-        options += [SettingOption(setting, alias, hidden=True) for alias in ALIASES.get(setting.name, ())]
-    return options
-
-
-@click.command(cls=GroupedCommand, params=setting_options())
+@click.command(cls=TrainCommand)
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--algorithm", metavar="NAME", help="What to train [sft, or what CONFIG says].")
 @click.option("--backend", metavar="NAME", help="Who trains: auto or a backend's name [auto, or what CONFIG says].")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,3 +121,20 @@ def check_unchanged(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name, version in now["versions"].items():
         if (was := run.get("versions", {}).get(name)) not in (None, version):
             log.warning("%s was %s when this run started and is %s now", name, was, version)
+    _tell_plugins(run.get("plugins", []), now["plugins"])
+
+
+def _tell_plugins(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]]) -> None:
+    """Warn of each difference between the plugins that were installed and those that are, field by field."""
+    was, now = ({p["name"]: p for p in plugins} for plugins in (before, after))
+    for name in sorted({*was, *now}):
+        if name not in now or name not in was:
+            gone = "was installed when this run started and is not now" if name in was else "has come since"
+            log.warning("the plugin '%s' %s", name, gone)
+            continue
+        for field in ("distribution", "version", "entry_point"):
+            if was[name].get(field, "") not in ("", now[name][field]):
+                text = "the %s of the plugin '%s' was %s when this run started and is %s now"
+                log.warning(text, field, name, was[name][field], now[name][field])
+        if was[name].get("sha256", "") not in ("", now[name]["sha256"]):
+            log.warning("the code of the plugin '%s' has changed since this run started", name)

@@ -1,0 +1,54 @@
+"""A flag for every setting, those of the plugins' own algorithms among them, made from the settings themselves."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import click
+
+from aligntune_core.cli.lazy import GroupedCommand
+from aligntune_core.config.aliases import ALIASES
+from aligntune_core.config.describe import Setting, describe
+from aligntune_core.config.settings import CONFIGS, TrainingConfig
+from aligntune_core.plugins import BackendRegistry
+
+
+class SettingOption(click.Option):
+    """A flag of one setting. Its value is checked with the file's, so that all errors come at once."""
+
+    def __init__(self, setting: Setting, name: str, *, hidden: bool) -> None:
+        flag = f"--{name.replace('_', '-')}"
+        boolean = setting.type == "true or false" or setting.name == "resume"
+        extra: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if boolean else {}
+        help_text = f"{setting.description} [{setting.default}]" if setting.default else setting.description
+        metavar = "[true|false]" if boolean else setting.metavar
+        super().__init__([flag, f"setting_{name}"], help=help_text, hidden=hidden, metavar=metavar, **extra)
+        self.panel = setting.group
+
+
+def _options(classes: list[type[TrainingConfig]], known: set[str]) -> list[click.Parameter]:
+    """The flags of those settings that are not known yet, each with a hidden one for every other name."""
+    options: list[click.Parameter] = []
+    for cls in classes:
+        for setting in describe(cls):
+            if setting.name not in known:
+                known.add(setting.name)
+                options.append(SettingOption(setting, setting.name, hidden=False))
+                options += [SettingOption(setting, alias, hidden=True) for alias in ALIASES.get(setting.name, ())]
+    return options
+
+
+@cache
+def _setting_options(registry: BackendRegistry) -> list[click.Parameter]:
+    brought = [claim.config for backend in registry for claim in backend.algorithms.values() if claim.config]
+    return _options([*CONFIGS.values(), *brought], set())
+
+
+class TrainCommand(GroupedCommand):
+    """`train`: beside its own options a flag for each setting of core's algorithms and of those that plugins bring."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from aligntune_core.installed import default_registry
+
+        return [*super().get_params(ctx), *_setting_options(default_registry())]
