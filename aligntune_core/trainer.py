@@ -23,7 +23,7 @@ from aligntune_core.runs.folder import METRICS, MODEL, SAMPLES, RunFolder
 from aligntune_core.runs.log import RunLog
 from aligntune_core.runs.progress import default_progress
 from aligntune_core.runs.recorder import Recorder
-from aligntune_core.runs.resume import Resumption, check_unchanged, find_resumption
+from aligntune_core.runs.resume import Resumption, check_unchanged, find_resumption, tell_changes
 from aligntune_core.runs.signals import stop_signals
 from aligntune_core.runs.storage import is_storage_error, storage_error
 from aligntune_core.selector import Selection
@@ -136,6 +136,7 @@ class Trainer:
         )
         if resumption.checkpoint is not None:
             log.info("going on from %s", resumption.checkpoint)
+            tell_changes(resumption.run or {}, self._plan.record())
         for name in (METRICS, SAMPLES) if folder.writes else ():
             metrics.rewind(self.run_dir / name, recorder.steps_done)
         recorder.rows = metrics.read(self.run_dir / METRICS)

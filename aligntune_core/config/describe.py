@@ -82,7 +82,7 @@ def _default(value: Any) -> str:
 def describe(cls: type[TrainingConfig]) -> list[Setting]:
     """The settings of an algorithm, group by group, in the order in which they are declared."""
     homes = [base for base in reversed(cls.__mro__) if issubclass(base, Group) and base is not Group]
-    homes.sort(key=lambda base: base.title == "Run")  # the run folder's settings come last
+    homes.sort(key=lambda base: vars(base).get("title") == "Run")  # the run folder's settings come last
     found: dict[str, Setting] = {}
     for home in homes:
         for name in home.__annotations__:
@@ -103,6 +103,6 @@ def describe(cls: type[TrainingConfig]) -> list[Setting]:
                 default=default_text(cls, name),
                 description=field.description or "",
                 source=source,
-                group=home.title or cls.__name__.removesuffix("Config"),
+                group=vars(home).get("title") or home.__name__.removesuffix("Config"),
             )
     return list(found.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, get_args
 
 from aligntune_core.algorithms import ALGORITHMS, LONGEST_NAME, Algorithm, lookup
@@ -132,7 +133,7 @@ def _broken_claim(claim: object) -> str:
 
 
 def checked_claims(given: Any) -> Mapping[str, AlgorithmSupport]:
-    """What `provides_algorithms` gave, by algorithm.
+    """What `provides_algorithms` gave, by algorithm; it cannot be changed.
 
     Raises:
         PluginContractError: it is something else.
@@ -146,7 +147,7 @@ def checked_claims(given: Any) -> Mapping[str, AlgorithmSupport]:
         found[claim.algorithm] = claim
         if len(found) > MOST_CLAIMS:
             raise PluginContractError(f"provides_algorithms() gave more than {MOST_CLAIMS}", "give fewer")
-    return found
+    return MappingProxyType(found)
 
 
 def checked_verdict(verdict: object) -> Availability:

@@ -118,6 +118,10 @@ def check_unchanged(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
     if changed:
         raise ConfigError(changed)
+
+
+def tell_changes(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn of every other version, and of plugins that have changed; a run may go on with them."""
     for name, version in now["versions"].items():
         if (was := run.get("versions", {}).get(name)) not in (None, version):
             log.warning("%s was %s when this run started and is %s now", name, was, version)

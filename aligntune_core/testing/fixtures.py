@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from aligntune_core.environment import Device, Environment
 from aligntune_core.plugins import BackendRegistry
 from aligntune_core.testing.entry_points import fake_entry, make_registry
 from aligntune_core.testing.fake_backend import write_fake_model
+from aligntune_core.testing.installed_plugin import write_plugin
 
 
 @pytest.fixture
@@ -33,6 +35,24 @@ def use_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Back
         return registry
 
     yield install
+    installed.default_registry.cache_clear()
+
+
+@pytest.fixture
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Give `install_plugin(name, code, …)`: for this test the plugin is installed; arguments as of `write_plugin`."""
+    folder, modules = tmp_path / "site", []
+
+    def install(name: str, code: str, **metadata: Any) -> Path:
+        file = write_plugin(folder, name, code, **metadata)
+        modules.append(file.stem)
+        monkeypatch.syspath_prepend(folder)
+        installed.default_registry.cache_clear()
+        return file
+
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
     installed.default_registry.cache_clear()
 
 

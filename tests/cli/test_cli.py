@@ -306,7 +306,7 @@ def test_the_real_program_prints_its_version() -> None:
 
 
 def _options() -> dict[str, click.Option]:
-    return {flag: p for p in train.params if isinstance(p, click.Option) for flag in p.opts}
+    return {flag: p for p in train.get_params(click.Context(train)) if isinstance(p, click.Option) for flag in p.opts}
 
 
 def test_every_setting_and_every_alias_is_a_flag() -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from aligntune import Trainer
 from aligntune_core.errors import ConfigError
+from aligntune_core.plugins import load_registry
+from aligntune_core.plugins.fingerprint import fingerprint
 from aligntune_core.runs import metrics
 from aligntune_core.runs.checkpoints import checkpoints, damage
 from aligntune_core.testing import FakeBackend
@@ -205,3 +207,48 @@ def test_a_run_that_another_process_is_writing_is_refused_untouched(start: Start
         assert digest(RUN) == before
         holder.communicate()
     assert start(resume=True).train().steps == 6
+
+
+# the plugins that a run was made with
+
+
+PLUGIN = "from aligntune_core.testing import FakeBackend\nplugin = FakeBackend()\n"
+
+
+def test_run_json_holds_what_was_installed(
+    install_plugin: Callable[..., Path], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGNTUNE_PLUGINS", "one")
+    file = install_plugin("one", PLUGIN, attribute="plugin", version="2.1")
+    (found,) = load_registry().snapshot()
+    sha256 = found.pop("sha256")
+    assert found == {
+        "name": "one", "distribution": "aligntune-one", "version": "2.1", "entry_point": "aligntune_one_plugin:plugin",
+    }  # fmt: skip
+    fingerprint.cache_clear()
+    file.write_text(PLUGIN + "# changed\n", "utf-8")
+    assert load_registry().snapshot()[0]["sha256"] != sha256
+    start().train()
+    assert json.loads((RUN / "run.json").read_text("utf-8"))["plugins"][0]["name"] == "fake"
+
+
+def test_a_plugin_that_has_changed_since_is_told_field_by_field(
+    start: Start, stopped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = json.loads((stopped / "run.json").read_text("utf-8"))
+    run["plugins"][0] |= {"version": "0.9", "distribution": "other", "sha256": "0" * 64}
+    run["plugins"].append({"name": "gone", "distribution": "aligntune-gone", "version": "1"})
+    (stopped / "run.json").write_text(json.dumps(run), "utf-8")
+    start(resume=True).train()
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert told == [
+        "the distribution of the plugin 'fake' was other when this run started and is aligntune-fake now",
+        "the version of the plugin 'fake' was 0.9 when this run started and is 1.0 now",
+        "the code of the plugin 'fake' has changed since this run started",
+        "the plugin 'gone' was installed when this run started and is not now",
+    ]
+
+
+def test_plugins_that_are_the_same_are_not_told(start: Start, stopped: Path, caplog: pytest.LogCaptureFixture) -> None:
+    start(resume=True).train()
+    assert not [r for r in caplog.records if "when this run started" in r.getMessage()]

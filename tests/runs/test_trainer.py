@@ -71,7 +71,7 @@ def test_a_finished_run_has_every_field_of_the_contract(start: Start, chat_file:
     assert run["selection"]["backend"] == "fake"
     assert run["selection"]["asked"] == "auto"
     assert {r["backend"] for r in run["selection"]["rejected"]} == {"trl", "unsloth"}
-    assert run["resolved"] == {"learning_rate": 2e-5}
+    assert run["resolved"]["learning_rate"] == 2e-5
     assert (Path(run["model_path"]) / "state.json").exists()
 
 
@@ -117,7 +117,7 @@ def test_the_trainer_evaluates_predicts_and_saves(start: Start) -> None:
         assert trainer.evaluate() == {"eval_loss": pytest.approx(1 / 7)}
         assert trainer.predict("Hi?") == trainer.predict(["Hi?"]) == ["answer 6"]
         assert (trainer.save_model("elsewhere") / "state.json").exists()
-        assert trainer.resolved == {"learning_rate": 2e-5}
+        assert trainer.resolved["learning_rate"] == 2e-5
 
 
 def test_without_evaluation_rows_there_is_nothing_to_evaluate(start: Start) -> None:
