@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from _generate import commands, errors, hooks, matrix, settings, versions
+from _generate import commands, errors, example, hooks, matrix, scaffold, settings, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -27,6 +27,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/errors.md": errors.page,
     "docs/reference/support-matrix.md": matrix.page,
     "aligntune_core/config/typed.py": settings.typed_module,
+    **scaffold.files(),
 }
 PARTS: Mapping[str, Callable[[], str]] = {
     "aliases": settings.aliases,
@@ -34,6 +35,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "versions": versions.part,
     "algorithms today": lambda: matrix.today("algorithm"),
     "model types today": lambda: matrix.today("model_type"),
+    "example claims": example.claims,
+    "example algorithm": example.algorithm,
     "tasks today": lambda: matrix.today("task"),
 }
 _PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)

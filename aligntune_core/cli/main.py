@@ -25,6 +25,7 @@ COMMANDS = {
         "aligntune_core.cli.plugins:plugins",
         "The installed plugins, and what is wrong with those that fail.",
     ),
+    "plugin": ("aligntune_core.cli.scaffold:plugin", "Write a backend of your own: 'aligntune plugin new NAME'."),
     "diagnose": ("aligntune_core.cli.diagnose:diagnose", "Versions, devices, backends, and what to mend."),
     "completion": ("aligntune_core.cli.check:completion", "Print the completion script of a shell."),
 }

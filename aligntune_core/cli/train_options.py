@@ -40,7 +40,8 @@ def _options(classes: list[type[TrainingConfig]], known: set[str]) -> list[click
 
 
 @cache
-def _setting_options(registry: BackendRegistry) -> list[click.Parameter]:
+def setting_options(registry: BackendRegistry) -> list[click.Parameter]:
+    """The flags of core's algorithms and of those that these backends bring."""
     brought = [claim.config for backend in registry for claim in backend.algorithms.values() if claim.config]
     return _options([*CONFIGS.values(), *brought], set())
 
@@ -51,4 +52,4 @@ class TrainCommand(GroupedCommand):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         from aligntune_core.installed import default_registry
 
-        return [*super().get_params(ctx), *_setting_options(default_registry())]
+        return [*super().get_params(ctx), *setting_options(default_registry())]

@@ -9,12 +9,20 @@ import click
 from _generate.markdown import code, fence, table
 from _generate.markdown import page as make_page
 from aligntune_core.cli.main import COMMANDS, app
+from aligntune_core.cli.train_options import TrainCommand, setting_options
+from aligntune_core.plugins import BackendRegistry
+
+
+def _parameters(command: click.Command) -> list[click.Parameter]:
+    """Those that are there without any plugin."""
+    settings = setting_options(BackendRegistry()) if isinstance(command, TrainCommand) else []
+    return [*command.params, *settings]
 
 
 def _options(command: click.Command, context: click.Context) -> str:
     """A table of options under each heading that `--help` has."""
     panels: dict[str, list[list[str]]] = {}
-    for parameter in command.params:
+    for parameter in _parameters(command):
         record = parameter.get_help_record(context)
         if record is not None and isinstance(parameter, click.Option) and parameter.name != "help":
             panels.setdefault(getattr(parameter, "panel", "Options"), []).append([code(record[0]), record[1]])
@@ -31,15 +39,30 @@ def _section(name: str, group: click.Context) -> str:
     if command is None:
         raise LookupError(name)
     context = click.Context(command, parent=group, info_name=name)
-    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    parts = [f"## {code(f'aligntune {name}')}", fence(usage, "text"), _help(command), _options(command, context)]
-    return "\n\n".join(parts)
+    parts = [f"## {code(f'aligntune {name}')}", _help(command)]
+    if isinstance(command, click.Group):
+        parts += [_called(command.commands[each], each, context) for each in sorted(command.commands)]
+        return "\n\n".join(parts)
+    parts[1:1] = [_usage(command, context)]
+    return "\n\n".join([*parts, _options(command, context)])
+
+
+def _usage(command: click.Command, context: click.Context) -> str:
+    pieces = [piece for p in command.params if not isinstance(p, click.Option) for piece in p.get_usage_pieces(context)]
+    return fence(" ".join([context.command_path, "[OPTIONS]", *pieces]), "text")
+
+
+def _called(command: click.Command, name: str, group: click.Context) -> str:
+    """A command of a group."""
+    context = click.Context(command, parent=group, info_name=name)
+    title = f"### {code(context.command_path)}"
+    return "\n\n".join([title, _usage(command, context), _help(command), _options(command, context)])
 
 
 def page() -> str:
     """The page of all commands."""
     group = click.Context(app, info_name="aligntune", help_option_names=["-h", "--help"])
-    shown = app.list_commands(group)
+    shown = [name for name in COMMANDS if name not in app.hidden_names]
     overview = table(["command", "does"], [[f"[{code(name)}](#aligntune-{name})", COMMANDS[name][1]] for name in shown])
     hidden = [(code(f"aligntune {name}"), COMMANDS[name][1]) for name in COMMANDS if name not in shown]
     also = "\n".join(f"Not listed: {name}. {does}" for name, does in hidden)

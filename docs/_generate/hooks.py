@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from _generate.markdown import code, docstring, fence
 from _generate.markdown import page as make_page
-from aligntune_core import environment, hookspecs, values
-from aligntune_core.hookspecs import GROUP, REQUIRED, BackendSpecs
+from aligntune_core import algorithms, environment, hookspecs, values
+from aligntune_core.discovery import BACKENDS, PLUGINS
+from aligntune_core.hookspecs import REQUIRED, BackendSpecs, PluginSpecs
 
 VALUES = (
     values.AlgorithmSupport,
@@ -22,14 +23,17 @@ VALUES = (
     values.BackendTrainer,
     values.RunEvents,
     values.TrainResult,
+    algorithms.Algorithm,
+    values.RunInfo,
+    values.Callback,
 )
 
-_ENTRY_POINT = f"""\
+_ENTRY_POINT = """\
 [project]
 name = "aligntune-mine"
 dependencies = ["aligntune>=0.1,<0.2"]
 
-[project.entry-points."{GROUP}"]
+[project.entry-points."{group}"]
 mine = "aligntune_mine.plugin"
 """
 
@@ -57,7 +61,7 @@ def _signature(node: ast.FunctionDef) -> str:
 
 
 def _hook(node: ast.FunctionDef) -> str:
-    return f"## {code(_signature(node))}\n\n{docstring(ast.get_docstring(node))}"
+    return f"### {code(_signature(node))}\n\n{docstring(ast.get_docstring(node))}"
 
 
 def _fields(tree: ast.ClassDef) -> str:
@@ -79,7 +83,7 @@ def _value(cls: type) -> str:
 
 def page() -> str:
     """The page for authors of backends."""
-    hooks = list(_methods(_tree(BackendSpecs)))
+    backend, plugin = (list(map(_hook, _methods(_tree(specs)))) for specs in (BackendSpecs, PluginSpecs))
     required = ", ".join(map(code, REQUIRED))
     intro = docstring((hookspecs.__doc__ or "").partition("\n\n")[2])
     promise = (
@@ -88,5 +92,11 @@ def page() -> str:
         "loaded is left out with one warning; asked for by name, it is an error."
     )
     where = "Everything on this page can be imported from `aligntune_core`; the test kit is `aligntune_core.testing`."
-    parts = [intro, fence(_ENTRY_POINT, "toml"), promise, where, *map(_hook, hooks), "## Values", *map(_value, VALUES)]
-    return make_page("Hooks", *parts)
+    first, second = (fence(_ENTRY_POINT.format(group=group), "toml") for group in (BACKENDS, PLUGINS))
+    optional = (
+        "A plugin of this group has any of the hooks below. Its commands are called as `aligntune mine COMMAND`; its "
+        "callbacks follow a run whose `report_to` names it. Until then it is not imported."
+    )
+    parts = [intro, where, "## Hooks of a backend", first, promise, *backend]
+    parts += ["## Hooks of other plugins", second, optional, *plugin]
+    return make_page("Hooks", *parts, "## Values", *map(_value, VALUES))

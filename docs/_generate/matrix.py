@@ -23,9 +23,10 @@ _WORDS = {"full": "Yes", "limited": "Limited", "no": "No"}
 @cache
 def _matrix() -> SupportMatrix:
     """Only our own backends count: another one that happens to be installed here changes no page."""
-    registry = load_registry(environ={"ALIGNTUNE_PLUGINS": ",".join(EXTRAS)})
-    for name in EXTRAS:
-        if (PLUGINS / f"aligntune_{name}").is_dir() and name not in registry:
+    ours = [name for name in EXTRAS if (PLUGINS / f"aligntune_{name}").is_dir()]
+    registry = load_registry(environ={"ALIGNTUNE_PLUGINS": ",".join(ours)})
+    for name in ours:
+        if name not in registry:
             sys.exit(f"the backend '{name}' is not installed: pip install -e plugins/aligntune_{name}")
     return SupportMatrix({backend.name: backend.algorithms for backend in registry}, {})
 

@@ -25,8 +25,9 @@ from aligntune_core import (
 )
 from aligntune_core.config import SftConfig
 from aligntune_core.errors import blamed
-from aligntune_core.hookspecs import REQUIRED, BackendSpecs
+from aligntune_core.hookspecs import REQUIRED, BackendSpecs, PluginSpecs
 from aligntune_core.plugins import BackendRegistry, LoadFailure
+from aligntune_core.plugins.manager import specified
 from aligntune_core.testing import FakeBackend, FakeDistribution, fake_entry, make_registry
 
 CELL = ("chat_completion", "causal_lm")
@@ -331,9 +332,9 @@ def test_a_backend_lists_the_hooks_that_it_has() -> None:
     assert load(FakeBackend()).backends["odd"].hooks == [*REQUIRED, "tiny_model"]
 
 
-@pytest.mark.parametrize("hook", [name for name in vars(BackendSpecs) if not name.startswith("_")])
-def test_each_hooks_text_has_every_part_and_a_whole_example(hook: str) -> None:
-    text = inspect.getdoc(getattr(BackendSpecs, hook)) or ""
+@pytest.mark.parametrize(("specs", "hook"), [(s, hook) for s in (BackendSpecs, PluginSpecs) for hook in specified(s)])
+def test_each_hooks_text_has_every_part_and_a_whole_example(specs: type, hook: str) -> None:
+    text = inspect.getdoc(getattr(specs, hook)) or ""
     assert all(part in text for part in ("Returns:", "Rules:", "Example:", "@hookimpl", f"def {hook}("))
 
 

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from aligntune_core import errors
-from aligntune_core.hookspecs import BackendSpecs
+from aligntune_core.hookspecs import BackendSpecs, PluginSpecs
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -75,7 +75,7 @@ def test_the_pages_that_the_user_documents_link_to_are_there() -> None:
 
 def test_each_hook_has_a_heading_with_its_exact_signature() -> None:
     found = headings(DOCS / "reference/hooks.md")
-    hooks = inspect.getmembers(BackendSpecs, inspect.isfunction)
+    hooks = [pair for specs in (BackendSpecs, PluginSpecs) for pair in inspect.getmembers(specs, inspect.isfunction)]
     assert hooks
     for name, hook in hooks:
         signature = inspect.signature(hook)
