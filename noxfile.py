@@ -14,11 +14,14 @@ nox.options.reuse_existing_virtualenvs = True
 TRL = {"1.14": "constraints/trl-1.14.txt", "1.16": "constraints/trl-1.16.txt"}
 NEWEST = TRL["1.16"]
 PLUGIN = "plugins/aligntune_trl"
+EXAMPLE = "examples/aligntune_torch"
+CONFORMANCE = ("tests/conformance", "tests/scaffold", f"{EXAMPLE}/tests", f"{PLUGIN}/tests/test_conformance.py")
+"""The conformance suite: on a fake, on a fresh scaffold, on the example and on the TRL backend."""
 
 
 def install(session: nox.Session, constraints: str, extras: str = "report,test") -> None:
-    """The project and its plugin from this checkout, as the README installs them."""
-    session.install("-c", constraints, "-e", f".[{extras}]", "-e", PLUGIN)
+    """The project, its plugin and the example from this checkout, as the README installs them."""
+    session.install("-c", constraints, "-e", f".[{extras}]", "-e", PLUGIN, "-e", EXAMPLE)
 
 
 @nox.session
@@ -32,10 +35,25 @@ def tests(session: nox.Session, trl: str) -> None:
 @nox.session
 @nox.parametrize("pluggy", ["1.6.0", "1.7.0"])
 def pluggy(session: nox.Session, pluggy: str) -> None:
-    """The core's tests at both ends of the supported pluggy."""
+    """The core's tests and every run of the conformance suite, at both ends of the supported pluggy."""
     install(session, NEWEST)
     session.install(f"pluggy=={pluggy}")
-    session.run("pytest", "tests/core", "tests/runs", "tests/cli")
+    core = ("tests/core", "tests/runs", "tests/cli", "tests/compatibility", "tests/hostile", "tests/properties")
+    session.run("pytest", "-n", "2", *core, *CONFORMANCE)
+
+
+@nox.session
+def hostile(session: nox.Session) -> None:
+    """Hostile plugins, each installed for real, against every command that meets plugins."""
+    install(session, NEWEST)
+    session.run("pytest", "-n", "2", "tests/hostile/check_hostile.py", *session.posargs)
+
+
+@nox.session
+def tutorial(session: nox.Session) -> None:
+    """The authors' tutorial as written, from an empty folder to a published backend. Takes about ten minutes."""
+    session.install("build", "pypiserver", "pytest", "markdown-it-py")
+    session.run("pytest", "tests/tutorial/check_tutorial.py", *session.posargs)
 
 
 @nox.session
@@ -50,7 +68,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy --strict over core, facade and plugin."""
+    """mypy --strict over core, facade, plugin and example."""
     install(session, NEWEST)
     session.install("mypy>=2,<3", "types-PyYAML")
     session.run("mypy")
@@ -103,3 +121,4 @@ def benchmarks(session: nox.Session) -> None:
     install(session, NEWEST)
     session.run("python", "benchmarks/start_up.py", *session.posargs)
     session.run("python", "benchmarks/step_time.py", *session.posargs)
+    session.run("python", "benchmarks/plugins.py", *session.posargs)
