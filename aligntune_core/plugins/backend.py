@@ -34,6 +34,7 @@ class Backend:
     def __init__(self, entry: Entry, plugin: object, *, trace: bool = False) -> None:
         self.name, self.entry = entry.name, entry
         self.distribution, self.version = entry.distribution, entry.version
+        self._hung: Availability | None = None
         self._hooks = Hooks(entry, plugin, BackendSpecs, REQUIRED, trace=trace)
 
     @property
@@ -95,12 +96,17 @@ class Backend:
 
     def is_available(self, environment: Environment, request: TrainRequest | None = None) -> Availability:
         """Its verdict; a hook that raises or breaks its promise means: not available, for that reason."""
+        if self._hung is not None:
+            return self._hung
         try:
             return self.verdict(environment, request)
         except KeyboardInterrupt:
             raise
         except AlignTuneError as error:
             return Availability(False, error.problem, self._report)
+        except TimeoutError as error:
+            self._hung = Availability(False, f"is_available() hangs: {error}", self._report)
+            return self._hung  # asked again, it would hang again
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
             reason = f"is_available() raised {type(error).__name__}: {first_line(error)}"
             return Availability(False, reason, self._report)

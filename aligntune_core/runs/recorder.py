@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ from aligntune_core.values import Callback
 
 FATAL = ("loss", "grad_norm", "reward")
 """Numbers without which a run is pointless once one of them is not finite."""
+SPLITS = ("train", "eval")
+LONGEST_SAMPLE = 20_000
+
+
+def _check(holds: bool, promise: str) -> None:
+    """Refuse what a training loop says wrongly; the error leaves the loop, so it says whose it is."""
+    if not holds:
+        raise TypeError(promise)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class Recorder:
@@ -39,6 +52,7 @@ class Recorder:
         return self.stop_signal is not None
 
     def start(self, steps_planned: int) -> None:
+        _check(_whole(steps_planned) and steps_planned > 0, "start() takes the number of steps, at least 1")
         self.steps_planned = steps_planned
         self.began = time.monotonic()
         self._folder.write(steps_planned=steps_planned)
@@ -46,6 +60,8 @@ class Recorder:
             callback.start(self.steps_done, steps_planned)
 
     def step(self, step: int) -> None:
+        in_order = _whole(step) and self.steps_done < step <= self.steps_planned
+        _check(in_order, f"step() takes the steps in their order: after {self.steps_done} came {step!r:.60}")
         self.steps_done = step
         if self.began is not None:
             self.seconds = time.monotonic() - self.began
@@ -58,6 +74,11 @@ class Recorder:
         Raises:
             DivergedError: the row is written first, with null in the place of that number.
         """
+        _check(split in SPLITS and isinstance(epoch, Real), "metrics() takes a number as epoch, and train or eval")
+        for name, value in values.items():
+            number = isinstance(name, str) and isinstance(value, Real) and not isinstance(value, bool)
+            _check(number, f"metrics() takes numbers by name, and {name!r:.60} is a {type(value).__name__:.60}")
+        values = {name: int(value) if isinstance(value, int) else float(value) for name, value in values.items()}
         bad = sorted(name for name, value in values.items() if not math.isfinite(value))
         row = {"step": step, "epoch": round(epoch, 6), "time": round(time.time(), 3), "split": split}
         row |= {name: None if name in bad else value for name, value in values.items()}
@@ -75,16 +96,20 @@ class Recorder:
         Raises:
             StorageError: it could not be kept; the earlier ones are intact.
         """
+        _check(isinstance(folder, Path), "checkpoint() takes a Path")
         if self._folder.writes:
+            _check(folder.is_dir(), f"checkpoint() takes a folder that is there, and {folder.name} is not")
             commit(folder, self._folder.path, step)
             rotate(self._folder.path, self._keep, step)
             self._folder.write(steps_done=step)
         self.checkpoints.append(step)
 
     def sample(self, step: int, prompt: str, completion: str) -> None:
-        """Keep a sample generation for the report."""
+        """Keep a sample generation for the report, cut where it is very long."""
+        _check(isinstance(prompt, str) and isinstance(completion, str), "sample() takes two texts")
         if self._folder.writes:
-            append(self._folder.path / SAMPLES, {"step": step, "prompt": prompt, "completion": completion})
+            texts = {"prompt": prompt[:LONGEST_SAMPLE], "completion": completion[:LONGEST_SAMPLE]}
+            append(self._folder.path / SAMPLES, {"step": step, **texts})
 
     def end(self, status: str) -> None:
         """The run is over: finished, failed or interrupted."""
