@@ -145,7 +145,7 @@ class SftSettings(TypedDict, total=False):
     """Checkpoints that are kept."""
 
     report_to: str | Sequence[str] | None
-    """Trackers to report to; none: no tracker, nothing leaves the machine."""
+    """Trackers to report to, plugins among them; none: no tracker, nothing leaves the machine."""
 
     isolation: str | None
     """Which process trains; auto: the backend decides; none: this one."""
