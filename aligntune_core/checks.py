@@ -136,6 +136,22 @@ def check_precision(config: TrainingConfig, environment: Environment) -> None:
         raise ConfigError("needs a GPU, and there is none here", remedy, field="precision", value="fp16")
 
 
+def check_adapter(config: TrainingConfig, backend: Backend, algorithm: str) -> None:
+    """Refuse a checkpoint of which only an adapter can be trained, where the backend trains none.
+
+    Args:
+        config: settled settings.
+        backend: the chosen one.
+        algorithm: its canonical name.
+
+    Raises:
+        ConfigError: `use_peft` was decided by the checkpoint, and the backend does not claim it.
+    """
+    if config.use_peft and "use_peft" not in backend.algorithms[algorithm].settings:
+        problem = f"it is quantised or an adapter, and the backend '{backend.name}' trains all weights"
+        raise ConfigError(problem, "give a full model", field="model_name", value=config.model_name)
+
+
 def run_folder(config: TrainingConfig, algorithm: str, model: Any, environment: Environment) -> Path:
     if config.output_dir:
         return Path(config.output_dir).expanduser()

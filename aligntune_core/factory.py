@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from aligntune_core.algorithms import canonical
 from aligntune_core.checks import (
+    check_adapter,
     check_objects,
     check_precision,
     check_required,
@@ -86,6 +87,7 @@ def make_plan(
     log.log(logging.WARNING if selection.note else logging.INFO, "%s: %s", name, selection)
     chosen = registry.backends[selection.backend]
     config = config_for(name, chosen, layers).settled(quantised=head.quantised, adapter=head.base is not None)
+    check_adapter(config, chosen, name)
     check_effects(config, has_eval=rows.eval is not None, has_adapter=head.base is not None)
     plan = Plan(
         algorithm=name, task=task, model_type=model_type, config=config, selection=selection, environment=environment,

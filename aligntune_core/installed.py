@@ -81,7 +81,7 @@ def choose(
         PluginLoadError: see `aligntune_core.errors`.
     """
     name = canonical(algorithm, registry.extra_algorithms)
-    wanted = backend_name(backend, registry.known)
+    wanted = backend_name(backend, registry.known, registry.disabled)
     registry.raise_unusable(wanted)
     matrix = SupportMatrix({b.name: b.algorithms for b in registry}, {})
 

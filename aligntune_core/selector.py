@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +44,13 @@ class Selection:
         return f"{text}; note: {self.note}" if self.note else text
 
 
-def backend_name(asked: object, known: Iterable[str]) -> str:
+def backend_name(asked: object, known: Iterable[str], disabled: Collection[str] = ()) -> str:
     """The canonical name of an asked backend, `auto` among them.
 
     Args:
         asked: any spelling, of any type.
         known: the names of what is installed, usable or not; ours are choices even where they are not.
+        disabled: those of them that are switched off: they can be asked for, and are not offered.
 
     Raises:
         UnknownBackendError: nobody has it.
@@ -57,7 +58,7 @@ def backend_name(asked: object, known: Iterable[str]) -> str:
     choices = {AUTO, *known, *EXTRAS}
     found = lookup(asked, sorted(choices))
     if found is None:
-        remedy = did_you_mean(asked, choices, "the choices are")
+        remedy = did_you_mean(asked, choices - set(disabled), "the choices are")
         raise UnknownBackendError("no backend has this name", remedy, field="backend", value=asked)
     return found
 
@@ -93,9 +94,7 @@ def _explicit(
     return Selection(backend, asked, "asked for", note=support.note if support.level == "limited" else "")
 
 
-def ranking(
-    matrix: SupportMatrix, algorithm: str, task: str | None = None, model_type: str | None = None
-) -> list[str]:
+def ranking(matrix: SupportMatrix, algorithm: str, task: str | None = None, model_type: str | None = None) -> list[str]:
     """The backends that train this, in the order in which `auto` tries them: level, then preference, then name."""
 
     def rank(backend: str) -> tuple[bool, int, str]:

@@ -78,8 +78,10 @@ class TrainRequest:
         config: the validated settings (frozen).
         environment: what this machine is.
         model: the user's open model, or None where `config.model_name` says what to load.
-        train_rows, eval_rows: `datasets.Dataset` in one of core's row formats, or None for `eval_rows`.
-        row_format: `text`, `prompt_completion` or `messages`; the columns are named so.
+        train_rows, eval_rows: `datasets.Dataset` of one row format, or None for `eval_rows`.
+        row_format: `text`: the column text. `prompt_completion`: prompt and completion, joined as they stand; the
+            completion is trained. `messages`: messages, and context, the number of leading messages that are never
+            trained; a `system_prompt` is among them already.
         work_dir: where checkpoints are written before core takes them; exists only while training.
     """
 
@@ -184,13 +186,16 @@ class BackendTrainer(Protocol):
         """Numbers over the evaluation rows: `loss` is the mean over tokens."""
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
-        """An answer for each input: a string, or a list of messages."""
+        """An answer for each input, in their order; an input is a question as text, or a list of messages.
+
+        Where the rows are messages, a question is one of a user, after the `system_prompt` of the settings.
+        """
 
     def save(self, path: Path) -> None:
         """Write the model so that it loads again; raise if it does not."""
 
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """The rows as the model sees them: tokens, and which of them are trained."""
+        """Each row as the model sees it: an object with `input_ids` and `labels`, -100 where nothing is trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,7 @@ def explain(algorithm: str, as_json: bool) -> None:
     """Show ALGORITHM: formula, paper, and every default with its source."""
     from aligntune_core.algorithms import canonical
     from aligntune_core.checks import config_class
+    from aligntune_core.config import CORE_SETTINGS
     from aligntune_core.config.describe import describe
     from aligntune_core.installed import default_registry, support_matrix
 
@@ -51,7 +52,11 @@ def explain(algorithm: str, as_json: bool) -> None:
     name = canonical(algorithm, registry.extra_algorithms)
     matrix = support_matrix()
     known, trainers = matrix.about(name), matrix.trains(name)
-    settings = describe(config_class(name, registry.backends[trainers[0]])) if trainers else []
+    settings = []
+    if trainers:
+        first = registry.backends[trainers[0]]
+        honoured = CORE_SETTINGS | first.algorithms[name].settings
+        settings = [s for s in describe(config_class(name, first)) if s.name in honoured]
     facts: dict[str, Any] = {
         "algorithm": name,
         "title": known.title,

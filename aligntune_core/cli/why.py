@@ -44,7 +44,7 @@ def reasons(asked: str) -> dict[str, Any]:
         raise click.UsageError(f"--why is BACKEND/ALGORITHM, not '{asked[:60]}'; such as --why trl/sft or auto/sft")
     registry, environment = default_registry(), detect()
     algorithm = canonical(name, registry.extra_algorithms)
-    wanted = backend_name(backend, registry.known)
+    wanted = backend_name(backend, registry.known, registry.disabled)
     matrix = build_matrix(registry, environment)
     try:
         chosen = choose(registry, environment, algorithm, AUTO)[1].backend

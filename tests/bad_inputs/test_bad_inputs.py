@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
+from aligntune_core import installed
 from aligntune_core.cli.main import run
 from aligntune_core.plugins import Backend
 from aligntune_core.testing import FakeBackend
@@ -18,12 +19,15 @@ CASES = read_cases(Path(__file__).with_name("cases.yaml"))
 
 
 @pytest.fixture
-def alone(tmp_path: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, no network, no cache but its own."""
+def alone(tmp_path: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder, no network, no cache but its own, and of the installed backends TRL alone."""
+    monkeypatch.setenv("ALIGNTUNE_PLUGINS", "trl")
+    installed.default_registry.cache_clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    return in_tmp
+    yield in_tmp
+    installed.default_registry.cache_clear()
 
 
 def _no_backend(*args: Any) -> NoReturn:

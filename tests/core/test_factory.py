@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,3 +310,15 @@ def test_nothing_is_left_behind_by_a_trainer_that_never_trains(
     with get_trainer("sft", **settings):
         pass
     assert list(in_tmp.iterdir()) == []
+
+
+def test_a_backend_that_trains_no_adapter_is_given_no_checkpoint_that_needs_one(
+    use_registry: Use, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    shutil.copytree(settings["model_name"], adapter)
+    config = {"base_model_name_or_path": settings["model_name"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(config), "utf-8")
+    use_registry(modest=Modest())
+    with pytest.raises(ConfigError, match="the backend 'modest' trains all weights; give a full model"):
+        get_trainer("sft", **{**settings, "model_name": str(adapter)})

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aligntune_core import ConfigError, DivergedError, RunInterrupted
+from aligntune_core import Callback, ConfigError, DivergedError, RunInterrupted
 from aligntune_core.runs.checkpoints import damage, newest_good
 from aligntune_core.runs.folder import read_run
 from aligntune_core.runs.metrics import read
@@ -29,11 +29,7 @@ def tree(folder: Path) -> dict[str, str]:
 def stop_at(trainer, step: int, number: int) -> None:
     """Send this process a signal when the run reaches a step."""
 
-    class Sender:
-        def start(self, first, planned): ...
-        def row(self, row): ...
-        def stop(self): ...
-
+    class Sender(Callback):
         def step(self, done):
             if done == step:
                 signal.raise_signal(number)

@@ -64,8 +64,7 @@ def load_model(request: TrainRequest) -> Any:
         ConfigError: it cannot be loaded, weights are missing, or only an adapter of it could be trained.
     """
     config, name = request.config, request.config.model_name
-    # Core sets use_peft for adapters and quantised weights; as a setting of the user's it is not claimed.
-    if config.use_peft or hasattr(request.model, "peft_config"):
+    if hasattr(request.model, "peft_config"):  # of a named adapter core knows it, and refuses it
         raise _bad(name, "this backend trains all weights, and no adapter", "give a full, unquantised model")
     if request.model is not None:
         return request.model

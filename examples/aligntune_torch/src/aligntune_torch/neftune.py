@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aligntune_core import Algorithm, AlgorithmSupport
-from aligntune_core.config import SftConfig
-from aligntune_core.config.fields import PositiveFloat
-from aligntune_core.config.settings import setting
+from aligntune_core.config import PositiveFloat, SftConfig, setting
 
 PAPER = "Jain et al. 2023, arXiv:2310.05914"
 
