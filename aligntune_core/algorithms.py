@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from aligntune_core.errors import Problem, UnknownAlgorithmError
+from aligntune_core.errors import LONGEST_NAME, Problem, UnknownAlgorithmError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,6 @@ ALGORITHMS: dict[str, Algorithm] = {
     )
 }
 
-LONGEST_NAME = 64
 LONGEST_LIST, LONGEST_REMEDY = 100, 160
 
 

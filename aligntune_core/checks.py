@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ from aligntune_core.runs.folder import check_folder, default_folder, read_run
 from aligntune_core.runs.resume import run_folder_of
 from aligntune_core.selector import AUTO, Selection
 from aligntune_core.values import MODEL_TYPES, TASKS
+
+log = logging.getLogger("aligntune")
 
 
 def config_class(algorithm: str, backend: Backend) -> type[TrainingConfig]:
@@ -48,6 +51,8 @@ def config_for(algorithm: str, backend: Backend, layers: list[Layer]) -> Trainin
     """
     cls = config_class(algorithm, backend)
     claimed = backend.algorithms[algorithm].settings
+    if unknown := sorted(claimed - set(cls.model_fields)):
+        log.warning("the backend '%s' claims settings that there are not: %s", backend.name, ", ".join(unknown)[:200])
     config = build_config(cls, layers, honoured=(CORE_SETTINGS | claimed) & set(cls.model_fields))
     if config.library_trackers and "report_to" not in claimed:
         remedy = "leave it out, or name a tracker that is a plugin"

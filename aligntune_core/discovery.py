@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
-from aligntune_core.errors import one_line
+from aligntune_core.errors import LONGEST_NAME, one_line
 
 PROJECT = "aligntune"
 BACKENDS = "aligntune.backends"
 """The entry-point group of backends: one backend each, called as the entry point."""
 PLUGINS = "aligntune.plugins"
 """The group of all other plugins: commands and trackers."""
-LONGEST = 64
+NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+"""A plugin's or an algorithm's name: ASCII, so that no two different ones look alike; at most `LONGEST_NAME` long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,11 @@ class Entry:
     @property
     def origin(self) -> str:
         return f"{self.distribution} {self.version}"
+
+
+def is_plain(name: str) -> bool:
+    """Whether a plugin or an algorithm may be called so."""
+    return bool(NAME.match(name)) and len(name) <= LONGEST_NAME
 
 
 def headers(distribution: metadata.Distribution) -> dict[str, list[str]]:
@@ -64,7 +72,7 @@ def _one_by_one(group: str) -> tuple[list[metadata.EntryPoint], dict[str, Except
         try:
             points += distribution.entry_points.select(group=group)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one must not hide the others
-            broken[one_line(headers(distribution).get("name", ["unknown"])[0], LONGEST)] = error
+            broken[one_line(headers(distribution).get("name", ["unknown"])[0], LONGEST_NAME)] = error
     return points, broken
 
 
@@ -72,27 +80,28 @@ def _find(group: str) -> tuple[list[metadata.EntryPoint], dict[str, Exception]]:
     try:
         return list(metadata.entry_points(group=group)), {}
     except Exception:  # noqa: BLE001 - one broken file among those of all distributions ends the whole search
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # pydantic would end at the same file
         return _one_by_one(group)
 
 
 def names(group: str) -> list[str]:
-    """The names in a group, sorted; the metadata of their distributions is not even opened."""
-    return sorted({point.name for point in _find(group)[0]})
+    """The plain names in a group, sorted; the metadata of their distributions is not even opened."""
+    return sorted({point.name for point in _find(group)[0] if is_plain(point.name)})
 
 
 def _shown(name: str) -> str:
     """A name as it is; one that is too long or unprintable in quotes, so that it is refused and can be printed."""
-    return name if name.isprintable() and len(name) <= LONGEST else one_line(repr(name), LONGEST)
+    return name if name.isprintable() and len(name) <= LONGEST_NAME else one_line(repr(name), LONGEST_NAME)
 
 
 def _entry(point: metadata.EntryPoint) -> Entry:
     head = headers(point.dist) if point.dist else {}
     return Entry(
         name=_shown(point.name),
-        value=one_line(point.value, 2 * LONGEST),
+        value=one_line(point.value, 2 * LONGEST_NAME),
         group=point.group,
-        distribution=one_line(head.get("name", ["unknown"])[0], LONGEST),
-        version=one_line(head.get("version", ["unknown"])[0], LONGEST),
+        distribution=one_line(head.get("name", ["unknown"])[0], LONGEST_NAME),
+        version=one_line(head.get("version", ["unknown"])[0], LONGEST_NAME),
         requires=tuple(head.get("requires-dist", ())),
         load=point.load,
     )

@@ -30,7 +30,7 @@ _MISSING: Final = object()
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 _short.maxlist = _short.maxdict = _short.maxtuple = 4
-LONGEST_VALUE, LONGEST_TEXT = 100, 1000
+LONGEST_NAME, LONGEST_VALUE, LONGEST_TEXT = 64, 100, 1000
 
 
 def one_line(text: str, longest: int = LONGEST_TEXT) -> str:
@@ -42,7 +42,9 @@ def one_line(text: str, longest: int = LONGEST_TEXT) -> str:
 def _shown(value: object) -> str:
     try:
         return one_line(_short.repr(value), LONGEST_VALUE)
-    except Exception:  # noqa: BLE001 - a value that cannot be shown, such as a number of 5000 digits, is still told of
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a value that cannot be shown, such as a number of 5000 digits, is still told
         return f"<{one_line(type(value).__name__, LONGEST_VALUE)}>"
 
 
@@ -60,11 +62,18 @@ def gist(error: object) -> str:
 
 
 def first_line(error: object) -> str:
-    """The first line of another library's error; an error that cannot even be printed is told by its type."""
+    """The first line of another library's error; empty for one that cannot even be printed."""
     try:
-        return one_line(str(error).strip().split("\n")[0], 300)
-    except Exception:  # noqa: BLE001 - __str__ of a foreign class may do anything
+        return one_line(str(error)[:LONGEST_TEXT].strip().split("\n")[0], 300)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - __str__ of a foreign class may do anything, end the process too
         return ""
+
+
+def told(error: BaseException) -> str:
+    """Another library's error in a line, with its type."""
+    return f"{one_line(type(error).__name__, LONGEST_NAME)}: {first_line(error)}"
 
 
 _BLAME = "in "
@@ -131,7 +140,7 @@ class AlignTuneError(Exception):
         if isinstance(problem, str):
             self.problems = (Problem.of(field, problem, remedy, value=value),)
         else:
-            self.problems = tuple(problem)
+            self.problems = tuple(problem) or (Problem.of(None, "something is wrong, and it is not said what"),)
         super().__init__("\n".join(map(str, self.problems)))
 
     def __str__(self) -> str:

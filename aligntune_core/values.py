@@ -57,6 +57,8 @@ class AlgorithmSupport:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cells", MappingProxyType(dict(self.cells)))
+        if isinstance(self.settings, str):
+            raise TypeError("settings is a text; give a set of names")
         object.__setattr__(self, "settings", frozenset(self.settings))
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "completion": ("aligntune_core.cli.check:completion", "Print the completion script of a shell."),
 }
 
+_STATE = "aligntune_core.plugins.process_state"
 HEAVY = frozenset({"demo", "train"})
 """Commands that load a training library; the others answer at once."""
 
@@ -82,7 +83,7 @@ def _usage(error: click.ClickException) -> str:
 
 def _fail(error: BaseException) -> int:
     """Tell the user what went wrong, and give the exit code."""
-    from aligntune_core.errors import AlignTuneError, Problem, RunInterrupted, blamed, first_line
+    from aligntune_core.errors import AlignTuneError, Problem, RunInterrupted, blamed, told
     from aligntune_core.ours import EXTRAS, owner
 
     if isinstance(error, click.ClickException):
@@ -96,17 +97,17 @@ def _fail(error: BaseException) -> int:
         click.echo(str(interrupted), err=True)
         return interrupted.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        click.echo("stopped", err=True)
+        where = blamed(interrupted) if isinstance(interrupted, KeyboardInterrupt) else None
+        click.echo(f"stopped in {where}" if where else "stopped", err=True)
         return 130
     import traceback
 
     traceback.print_exception(error)
     culprit = blamed(error)
     if culprit is None or any(f"({owner(name)} " in culprit for name in EXTRAS):
-        _say(f"this is a bug of AlignTune: {type(error).__name__}: {first_line(error)}")
+        _say(f"this is a bug of AlignTune: {told(error)}")
         return 1
-    problem = f"{type(error).__name__}: {first_line(error)}"
-    _say(str(Problem.of(culprit, problem, "the traceback is above; report it to the plugin's authors")))
+    _say(str(Problem.of(culprit, told(error), "the traceback is above; report it to the plugin's authors")))
     return 3
 
 
@@ -131,8 +132,15 @@ def main() -> NoReturn:
         gc.disable()  # it ends before there is anything worth collecting
     code = run()
     if light:
-        with contextlib.suppress(OSError):  # the reader went away: nothing to tell
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)  # nothing is open; taking a few thousand objects apart would cost a seventh of the time
+        _end(code)  # nothing is open; taking a few thousand objects apart would cost a seventh of the time
+    if any(thread.is_alive() for thread in getattr(sys.modules.get(_STATE), "left_running", ())):
+        _end(code)  # a plugin was warned of; Python would wait for its thread, maybe for ever
     sys.exit(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End without waiting for anything."""
+    with contextlib.suppress(OSError, ValueError):  # the reader went away, or a stream is closed: nothing to tell
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

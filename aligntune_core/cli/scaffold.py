@@ -12,12 +12,11 @@ from string import Template
 
 import click
 
-from aligntune_core.algorithms import LONGEST_NAME, fold
-from aligntune_core.discovery import BACKENDS, names
-from aligntune_core.errors import ConfigError
+from aligntune_core.algorithms import fold
+from aligntune_core.discovery import BACKENDS, is_plain, names
+from aligntune_core.errors import LONGEST_NAME, ConfigError
 from aligntune_core.ours import EXTRAS
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _PACKAGE = "package"
 """The folder of the templates that becomes the package."""
 
@@ -28,7 +27,7 @@ def check_new_name(name: str) -> None:
     Raises:
         ConfigError: with a name that would do.
     """
-    if not _NAME.match(name) or len(name) > LONGEST_NAME or fold(name) == "auto":
+    if not is_plain(name) or fold(name) == "auto":
         better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789")[:LONGEST_NAME]
         remedy = f"such as {better}" if better not in ("", "auto") else "such as my_backend"
         raise ConfigError("a backend's name is lower-case letters, digits and _", remedy, field="NAME", value=name)

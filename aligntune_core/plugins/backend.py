@@ -10,11 +10,11 @@ from typing import Any
 
 from aligntune_core.discovery import Entry
 from aligntune_core.environment import Environment
-from aligntune_core.errors import AlignTuneError, PluginContractError, blame, first_line
+from aligntune_core.errors import AlignTuneError, PluginContractError, blame, first_line, told
 from aligntune_core.hookspecs import REQUIRED, BackendSpecs
 from aligntune_core.plugins.border import checked_claims, checked_verdict
 from aligntune_core.plugins.checked import CheckedTrainer
-from aligntune_core.plugins.guard import guarded
+from aligntune_core.plugins.guard import guarded, refuse_from_within
 from aligntune_core.plugins.manager import Hooks
 from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, TrainRequest
 
@@ -98,6 +98,7 @@ class Backend:
         """Its verdict; a hook that raises or breaks its promise means: not available, for that reason."""
         if self._hung is not None:
             return self._hung
+        refuse_from_within()
         try:
             return self.verdict(environment, request)
         except KeyboardInterrupt:
@@ -108,8 +109,7 @@ class Backend:
             self._hung = Availability(False, f"is_available() hangs: {error}", self._report)
             return self._hung  # asked again, it would hang again
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
-            reason = f"is_available() raised {type(error).__name__}: {first_line(error)}"
-            return Availability(False, reason, self._report)
+            return Availability(False, f"is_available() raised {told(error)}", self._report)
 
     def build_trainer(self, request: TrainRequest) -> CheckedTrainer:
         """A ready trainer, checked at each call.

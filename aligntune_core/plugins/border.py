@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from aligntune_core.algorithms import ALGORITHMS, LONGEST_NAME, Algorithm, lookup
-from aligntune_core.errors import PluginContractError, one_line
-from aligntune_core.plugins.control import NAME
+from aligntune_core.algorithms import ALGORITHMS, Algorithm, fold, lookup
+from aligntune_core.discovery import is_plain
+from aligntune_core.errors import LONGEST_NAME, PluginContractError, one_line, told
 from aligntune_core.values import MODEL_TYPES, TASKS, AlgorithmSupport, Availability, Level, Support
+
+if TYPE_CHECKING:
+    from aligntune_core.config import TrainingConfig
 
 MOST_CLAIMS = 100
 LONGEST_NOTE, LONGEST_REASON, LONGEST_FORMULA = 200, 300, 1000
@@ -19,7 +22,9 @@ LONGEST_NOTE, LONGEST_REASON, LONGEST_FORMULA = 200, 300, 1000
 def _short(value: object) -> str:
     try:
         return repr(value[:LONGEST_NAME] if isinstance(value, str) else value)[: 2 * LONGEST_NAME]
-    except Exception:  # noqa: BLE001 - a value whose repr fails is told by its type
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a value whose repr fails is told by its type
         return type(value).__name__[:LONGEST_NAME]
 
 
@@ -98,15 +103,29 @@ def _broken_config(claim: AlgorithmSupport) -> str:
     """What is wrong with the class of settings that a plugin brings; empty where nothing is."""
     if claim.config is None:
         return "" if claim.algorithm in ALGORITHMS else "which core does not know, without its config"
-    from aligntune_core.config import TrainingConfig
-    from aligntune_core.config.describe import describe
+    from aligntune_core.config import CONFIGS, TrainingConfig
 
+    if claim.algorithm in CONFIGS:
+        return "whose settings core has, with a config of its own"
     if not (isinstance(claim.config, type) and issubclass(claim.config, TrainingConfig)):
         return "whose config is no subclass of TrainingConfig"
     if claim.config.algorithm != claim.algorithm:
         return f"whose config says {_short(claim.config.algorithm)}"
-    for setting in describe(claim.config):
-        if not NAME.match(setting.name) or _broken_text(setting.description, LONGEST_FORMULA):
+    for name, field in TrainingConfig.model_fields.items():
+        if claim.config.model_fields[name].annotation != field.annotation:
+            return f"whose config gives '{name}', a setting of core's, another type"
+    return _broken_settings(claim.config)
+
+
+def _broken_settings(config: type[TrainingConfig]) -> str:
+    from aligntune_core.config.describe import describe
+
+    try:
+        settings = describe(config)
+    except Exception as error:  # noqa: BLE001 - an annotation may be anything
+        return f"whose config cannot be described ({told(error)})"
+    for setting in settings:
+        if not is_plain(setting.name) or _broken_text(setting.description, LONGEST_FORMULA):
             return f"with the setting {_short(setting.name)}, whose name or description is not plain"
     return ""
 
@@ -116,7 +135,7 @@ def _broken_claim(claim: object) -> str:
     if not isinstance(claim, AlgorithmSupport):
         return f"{type(claim).__name__[:LONGEST_NAME]}, not an AlgorithmSupport"
     name = claim.algorithm
-    if not isinstance(name, str) or not NAME.match(name) or len(name) > LONGEST_NAME:
+    if not isinstance(name, str) or not is_plain(name):
         return f"an algorithm called {_short(name)}"
     if (known := lookup(name, ALGORITHMS)) not in (None, name):
         return f"'{name}', which is spelt '{known}'"
@@ -139,10 +158,14 @@ def checked_claims(given: Any) -> Mapping[str, AlgorithmSupport]:
         PluginContractError: it is something else.
     """
     found: dict[str, AlgorithmSupport] = {}
-    for claim in () if given is None else given:
+    if inspect.iscoroutine(given):
+        given.close()
+    if not isinstance(given, Iterable):
+        raise PluginContractError(f"provides_algorithms() gave {_short(type(given).__name__)}", "give a list of claims")
+    for claim in given:
         if problem := _broken_claim(claim):
             raise PluginContractError(f"provides_algorithms() gave {problem}", "mend the claim")
-        if claim.algorithm in found:
+        if fold(claim.algorithm) in map(fold, found):
             raise PluginContractError(f"provides_algorithms() gave '{claim.algorithm}' twice", "give it once")
         found[claim.algorithm] = claim
         if len(found) > MOST_CLAIMS:
@@ -159,6 +182,8 @@ def checked_verdict(verdict: object) -> Availability:
     if not isinstance(verdict, Availability):
         problem = f"is_available() gave {type(verdict).__name__[:LONGEST_NAME]}"
         raise PluginContractError(problem, "give an Availability")
+    if type(verdict.ok) is not bool:
+        raise PluginContractError("is_available() gave an `ok` that is neither true nor false", "give a bool")
     if verdict.ok:
         return Availability(True)
     if not (verdict.reason and verdict.remedy and isinstance(verdict.reason, str) and isinstance(verdict.remedy, str)):

@@ -11,9 +11,9 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from aligntune_core.algorithms import LONGEST_NAME, fold
-from aligntune_core.discovery import BACKENDS, PROJECT, Entry
-from aligntune_core.errors import AlignTuneError, PluginContractError
+from aligntune_core.algorithms import fold
+from aligntune_core.discovery import BACKENDS, PROJECT, Entry, is_plain
+from aligntune_core.errors import LONGEST_NAME, AlignTuneError, PluginContractError
 from aligntune_core.ours import EXTRAS, owner
 from aligntune_core.plugins.failure import Disabled, LoadFailure
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("aligntune")
 
-NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
-"""A plugin's or an algorithm's name: ASCII, so that no two different ones look alike."""
 _REQUIREMENT = re.compile(rf"{PROJECT}(?![\w.-])\s*(?:\[[^\]]*\])?\s*\(?([^;@)]*)\)?\s*(;|@)?", re.IGNORECASE)
 """A requirement on us, its version part, and whether more follows; `packaging` would read all of it in 8 ms."""
 
@@ -75,13 +73,18 @@ def _contract(entry: Entry, problem: str, remedy: str) -> PluginContractError:
     return PluginContractError(problem, remedy, field="plugin", value=entry.name)
 
 
+def can_be_asked_for(name: str) -> bool:
+    """Whether a user could mean a plugin by this name."""
+    return is_plain(name) and fold(name) != "auto"
+
+
 def check_name(entry: Entry) -> None:
     """Refuse a name that could not be asked for.
 
     Raises:
         PluginContractError: it is not lower-case ASCII, is too long, or means `auto`.
     """
-    if not NAME.match(entry.name) or len(entry.name) > LONGEST_NAME or fold(entry.name) == "auto":
+    if not can_be_asked_for(entry.name):
         problem = f"a name is lower-case letters, digits and _, at most {LONGEST_NAME}, and not auto"
         raise _contract(entry, f"{problem} ({entry.origin})", "rename the entry point")
 

@@ -10,7 +10,7 @@ from aligntune_core.errors import PluginContractError, blame
 from aligntune_core.hookspecs import PluginSpecs
 from aligntune_core.plugins.control import Control, admitted
 from aligntune_core.plugins.failure import Disabled, LoadFailure
-from aligntune_core.plugins.guard import guarded
+from aligntune_core.plugins.guard import guarded, refuse_from_within
 from aligntune_core.plugins.loading import Loaded, load_each
 from aligntune_core.plugins.manager import Hooks
 from aligntune_core.values import Callback, RunInfo
@@ -72,6 +72,7 @@ def load_extensions(found: Iterable[Entry] | None = None, control: Control | Non
         found: the entry points (default: the installed ones).
         control: what may load (default: what the environment says).
     """
+    refuse_from_within()
     control = control or Control.read()
     passed, failures, disabled = admitted(entries(PLUGINS)[0] if found is None else found, control)
     return load_each(

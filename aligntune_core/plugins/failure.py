@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from aligntune_core.discovery import BACKENDS, Entry
-from aligntune_core.errors import AlignTuneError, BackendUnavailableError, PluginLoadError, first_line
+from aligntune_core.errors import AlignTuneError, BackendUnavailableError, PluginLoadError, first_line, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LoadFailure:
     def reason(self) -> str:
         """The error in a line; one of ours speaks for itself."""
         ours = isinstance(self.error, AlignTuneError)
-        return self.message if ours else f"{type(self.error).__name__}: {self.message}"
+        return self.message if ours else told(self.error)
 
     def raise_(self) -> NoReturn:
         """Raise for a user who asked for this plugin by name."""

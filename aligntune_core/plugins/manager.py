@@ -32,23 +32,35 @@ class Hooks:
     """
 
     def __init__(self, entry: Entry, plugin: object, specs: type, required: tuple[str, ...], *, trace: bool) -> None:
-        self._manager = pluggy.PluginManager(PROJECT)
-        self._manager.add_hookspecs(specs)
-        if trace:
-            self._manager.trace.root.setwriter(sys.stderr.write)
-            self._manager.enable_tracing()
+        self._entry, self._plugin, self._specs, self._trace = entry, plugin, specs, trace
         self.names = specified(specs)
-        check_hooks(plugin, self.names, required, lambda hook: self._manager.parse_hookimpl_opts(plugin, hook))
+        manager = self._empty()
+        check_hooks(plugin, self.names, required, lambda hook: manager.parse_hookimpl_opts(plugin, hook))
+        self._manager = self._registered(manager)
+        self.present = [name for name in self.names if self._implemented(name)]
+        """The hooks that the plugin has."""
+
+    def _empty(self) -> pluggy.PluginManager:
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(self._specs)
+        if self._trace:
+            manager.trace.root.setwriter(lambda text: sys.stderr.write(text))  # whatever it is at that moment
+            manager.enable_tracing()
+        return manager
+
+    def _registered(self, manager: pluggy.PluginManager) -> pluggy.PluginManager:
         try:
-            self._manager.register(plugin, name=entry.name)
+            manager.register(self._plugin, name=self._entry.name)
         except pluggy.PluginValidationError as error:
             raise PluginContractError(" ".join(str(error).split()), "see the reference of the hooks") from error
+        return manager
 
-    @property
-    def present(self) -> list[str]:
-        """The hooks that the plugin has."""
-        return [name for name in self.names if getattr(self._manager.hook, name).get_hookimpls()]
+    def _implemented(self, hook: str) -> bool:
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
 
     def call(self, hook: str, **arguments: Any) -> Any:
         """Ask one hook; None where the plugin does not have it."""
+        taken_away = hook in self.present and not self._implemented(hook)
+        if taken_away:  # by another plugin, which got at the manager somehow
+            self._manager = self._registered(self._empty())
         return getattr(self._manager.hook, hook)(**arguments)

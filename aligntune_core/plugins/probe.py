@@ -7,6 +7,7 @@ what became of it. Where it dies or falls silent, the last one named is the culp
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -14,9 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from aligntune_core.discovery import BACKENDS, PLUGINS, Entry, entries
+from aligntune_core.errors import LONGEST_NAME, one_line
 from aligntune_core.plugins.backend import Backend
 from aligntune_core.plugins.control import Control, admitted
 from aligntune_core.plugins.extension import Extension, load_extensions
@@ -48,7 +50,8 @@ def _record(entry: Entry, status: str, **more: Any) -> Record:
 
 
 def _failed(failure: LoadFailure) -> Record:
-    error = {"phase": failure.phase, "type": type(failure.error).__name__, "message": failure.message}
+    kind = one_line(type(failure.error).__name__, LONGEST_NAME)
+    error = {"phase": failure.phase, "type": kind, "message": failure.message}
     return _record(failure.entry, "broken", error=error)
 
 
@@ -135,16 +138,18 @@ def _ask(skip: list[list[str]]) -> tuple[list[Record], Record | None]:
     pending: Record | None = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         following = _lines(process)
-        while (line := following(patience + START_UP)) is not None:
+        line = following(START_UP)
+        while line is not None:
             said = _parsed(line)
             if said is not None and "begin" in said:
                 pending = said
             elif said is not None:
                 records.append(said)
                 pending = None
+            line = following(patience)
         how = _ended(process, patience)
     if pending is not None:
-        error = {"phase": "imported", "type": "ProcessEnded", "message": how}
+        error = {"phase": "loaded", "type": "ProcessEnded", "message": how}
         pending["record"] |= {"error": error}
     return records, pending
 
@@ -165,7 +170,17 @@ def ask_child() -> list[Record]:
     return sorted(found.values(), key=lambda r: (r["group"], r["name"], r["distribution"]))
 
 
+def main(skip: str) -> NoReturn:
+    """The child process: it says what it finds, and ends whatever a plugin left running."""
+    with os.fdopen(os.dup(1), "w") as out:  # a plugin may close the other one
+        try:
+            for said in child(json.loads(skip)):
+                out.write(json.dumps(said) + "\n")
+                out.flush()
+        except KeyboardInterrupt:
+            os._exit(130)
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    for said in child(json.loads(sys.argv[1])):
-        sys.stdout.write(json.dumps(said) + "\n")
-        sys.stdout.flush()
+    main(sys.argv[1])

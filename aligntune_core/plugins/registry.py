@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 from aligntune_core.discovery import BACKENDS, PLUGINS, Entry, entries, names
 from aligntune_core.plugins.backend import Backend
-from aligntune_core.plugins.control import Control, admitted
+from aligntune_core.plugins.control import Control, admitted, can_be_asked_for
 from aligntune_core.plugins.failure import Disabled, LoadFailure
 from aligntune_core.plugins.fingerprint import fingerprint
+from aligntune_core.plugins.guard import refuse_from_within
 from aligntune_core.plugins.loading import Loaded, load_each
 
 log = logging.getLogger("aligntune")
@@ -22,12 +23,20 @@ class BackendRegistry:
     A name may be in `backends` and in `failures`: an intruder that claims the name of a backend of ours.
     """
 
+    backends: Mapping[str, Backend]
+    failures: Mapping[str, LoadFailure]
+    disabled: Mapping[str, Disabled]
+
     def __init__(
         self, backends: Iterable[Backend] = (), failures: Iterable[LoadFailure] = (), disabled: Iterable[Disabled] = ()
     ) -> None:
-        self.backends = MappingProxyType({b.name: b for b in sorted(backends, key=lambda b: b.name)})
-        self.failures = MappingProxyType({f.name: f for f in failures})
-        self.disabled = MappingProxyType({d.entry.name: d for d in disabled})
+        by_name = {b.name: b for b in sorted(backends, key=lambda b: b.name)}
+        object.__setattr__(self, "backends", MappingProxyType(by_name))
+        object.__setattr__(self, "failures", MappingProxyType({f.name: f for f in failures}))
+        object.__setattr__(self, "disabled", MappingProxyType({d.entry.name: d for d in disabled}))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a registry cannot be changed: {name}")
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self.backends.values())
@@ -37,8 +46,8 @@ class BackendRegistry:
 
     @property
     def known(self) -> frozenset[str]:
-        """The names of all that is installed, usable or not."""
-        return frozenset({*self.backends, *self.failures, *self.disabled})
+        """The names of all that is installed, usable or not, and that can be asked for."""
+        return frozenset(name for name in (*self.backends, *self.failures, *self.disabled) if can_be_asked_for(name))
 
     @property
     def extra_algorithms(self) -> frozenset[str]:
@@ -52,7 +61,7 @@ class BackendRegistry:
             PluginLoadError, PluginContractError: it is broken.
             BackendUnavailableError: it is switched off.
         """
-        if name in self.backends:
+        if name in self.backends or name not in self.known:
             return
         if (problem := self.failures.get(name) or self.disabled.get(name)) is not None:
             problem.raise_()
@@ -96,6 +105,7 @@ def load_registry(
     Raises:
         PluginLoadError: only with ALIGNTUNE_STRICT_PLUGINS=1, for the first plugin that fails.
     """
+    refuse_from_within()
     control = Control.read(environ)
     found, broken = find()
     if control.allow is not None:

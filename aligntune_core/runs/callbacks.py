@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aligntune_core.errors import first_line
+from aligntune_core.errors import told
 from aligntune_core.values import Callback
 
 log = logging.getLogger("aligntune")
@@ -32,8 +32,7 @@ class Tolerated(Callback):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a tracker raises, SystemExit too
             self._failed = True
-            problem = f"{type(error).__name__}: {first_line(error)}"
-            log.warning("%s failed in %s() and is left out from now on: %s", self._who, moment, problem)
+            log.warning("%s failed in %s() and is left out from now on: %s", self._who, moment, told(error))
 
     def start(self, first: int, steps_planned: int) -> None:
         self._tell("start", lambda: self._callback.start(first, steps_planned))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aligntune_core.config import TrainingConfig
 from aligntune_core.environment import Environment
 from aligntune_core.hookspecs import hookimpl
 from aligntune_core.values import AlgorithmSupport, Availability, RunEvents, Support, TrainRequest
@@ -15,6 +18,9 @@ DEFAULT_CELLS = {
     ("instruction_following", "causal_lm"): Support("full"),
     ("chat_completion", "causal_lm"): Support("full"),
 }
+STATE, RANDOM = "state.json", "random.json"
+LUCK = 0.1
+"""How much the seed changes a loss. The default seed is without luck: tests may count on its plain numbers."""
 
 
 class FakeTrainer:
@@ -28,43 +34,85 @@ class FakeTrainer:
 
     def __init__(self, request: TrainRequest, on_step: Callable[[int], None], loss: Callable[[int], float]) -> None:
         self.request, self._on_step, self._loss = request, on_step, loss
-        self.state = 0
+        self.step = 0
+        self.skill = self._skill_of(request.config.model_name)
         self.native = self
-        self.resolved: Mapping[str, Any] = {"learning_rate": request.config.learning_rate}
+        self.resolved: Mapping[str, Any] = request.config.model_dump(mode="json")
+        self._random = random.Random(request.config.seed)  # noqa: S311 - no secret
+
+    @staticmethod
+    def _skill_of(model: str | None) -> float:
+        """What a saved model has learnt: about 1 for each step."""
+        path = Path(model or "").expanduser() / STATE
+        return float(json.loads(path.read_text("utf-8"))["state"]) if model and path.exists() else 0.0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        config = self.request.config
+        return math.ceil(len(self.request.train_rows) / (config.batch_size * config.gradient_accumulation_steps))
+
+    @property
+    def steps_planned(self) -> int:
+        config = self.request.config
+        return config.max_steps or math.ceil(self.steps_per_epoch * config.num_epochs)
 
     def train(self, events: RunEvents) -> None:
-        config = self.request.config
-        total = config.max_steps or round(len(self.request.train_rows) * config.num_epochs)
+        total = self.steps_planned
         if events.resume_from is not None:
-            self.state = int(json.loads((events.resume_from / "state.json").read_text("utf-8"))["state"])
+            self.restore(events.resume_from)
         events.start(total)
-        while self.state < total:
-            self.state += 1
-            self._on_step(self.state)
-            events.step(self.state)
-            if self.state % config.logging_steps == 0:
-                events.metrics(self.state, {"loss": self._loss(self.state)}, epoch=self.state / total)
-            if self.state % config.save_steps == 0 or events.stopping:
+        while self.step < total:
+            self.step += 1
+            luck = self.learn()
+            self._on_step(self.step)
+            events.step(self.step)
+            self._report(events, luck)
+            if self._is_due(self.request.config.save_steps) or self.step == total or events.stopping:
                 self._checkpoint(events)
             if events.stopping:
                 return
-        events.sample(self.state, "question", self.predict(["question"])[0])
+        events.sample(self.step, "question", self.predict(["question"])[0])
+
+    def learn(self) -> float:
+        """One step; returns its luck, which the seed decides."""
+        drawn = self._random.uniform(-LUCK, LUCK)
+        luck = 0.0 if self.request.config.seed == TrainingConfig.model_fields["seed"].default else drawn
+        self.skill += 1 + luck
+        return luck
+
+    def _is_due(self, every: int) -> bool:
+        return self.step % every == 0
+
+    def _report(self, events: RunEvents, luck: float) -> None:
+        config, epoch = self.request.config, self.step / self.steps_planned
+        if self._is_due(config.logging_steps):
+            events.metrics(self.step, {"loss": self._loss(self.step) * (1 + luck)}, epoch=epoch)
+        if self.request.eval_rows is not None and self._is_due(config.eval_steps or self.steps_per_epoch):
+            events.metrics(self.step, self.evaluate(), epoch=epoch, split="eval")
 
     def _checkpoint(self, events: RunEvents) -> None:
-        folder = self.request.work_dir / f"checkpoint-{self.state}"
+        folder = self.request.work_dir / f"checkpoint-{self.step}"
         folder.mkdir(parents=True)
-        (folder / "state.json").write_text(json.dumps({"state": self.state}), "utf-8")
-        events.checkpoint(self.state, folder)
+        version, numbers, gauss = self._random.getstate()
+        (folder / STATE).write_text(json.dumps({"state": self.step}), "utf-8")
+        (folder / RANDOM).write_text(json.dumps([self.skill, version, list(numbers), gauss]), "utf-8")
+        events.checkpoint(self.step, folder)
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint."""
+        self.step = int(json.loads((checkpoint / STATE).read_text("utf-8"))["state"])
+        self.skill, version, numbers, gauss = json.loads((checkpoint / RANDOM).read_text("utf-8"))
+        self._random.setstate((version, tuple(numbers), gauss))
 
     def evaluate(self) -> Mapping[str, float]:
-        return {"loss": 1.0 / (1 + self.state)}
+        return {"loss": 1.0 / (1 + self.skill)}
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
-        return [f"answer {self.state}" for _ in inputs]
+        return [f"answer {self.skill:g}" for _ in inputs]
 
     def save(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "state.json").write_text(json.dumps({"state": self.state}), "utf-8")
+        write_fake_model(path, self.request.model_type)
+        (path / STATE).write_text(json.dumps({"state": self.skill}), "utf-8")
 
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         return [str(row).split() for row in rows]
@@ -98,8 +146,6 @@ class FakeBackend:
 
     @hookimpl
     def provides_algorithms(self) -> list[AlgorithmSupport]:
-        from aligntune_core.config import TrainingConfig
-
         settings = frozenset(TrainingConfig.model_fields)
         return [
             AlgorithmSupport(algorithm=a, cells=self._cells, preference=self._preference, settings=settings)
@@ -117,13 +163,21 @@ class FakeBackend:
 
     @hookimpl
     def tiny_model(self, model_type: str, path: Path) -> bool:
-        return write_fake_model(path)
+        return write_fake_model(path, model_type)
 
 
-def write_fake_model(path: Path) -> bool:
-    """A folder that core takes for a causal language model: a config, and one empty safetensors file."""
-    path.mkdir(parents=True)
-    (path / "config.json").write_text(json.dumps({"model_type": "fake", "architectures": ["FakeForCausalLM"]}), "utf-8")
+_KINDS: Mapping[str, Mapping[str, Any]] = {
+    "causal_lm": {"model_type": "fake", "architectures": ["FakeForCausalLM"]},
+    "seq2seq": {"model_type": "fake", "is_encoder_decoder": True},
+    "encoder_decoder": {"model_type": "encoder-decoder"},
+    "classification": {"model_type": "fake", "architectures": ["FakeForSequenceClassification"]},
+}
+
+
+def write_fake_model(path: Path, model_type: str = "causal_lm") -> bool:
+    """A folder that core takes for a model of this type: a config, and one empty safetensors file."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text(json.dumps(_KINDS[model_type]), "utf-8")
     header = b"{}"
     (path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     return True

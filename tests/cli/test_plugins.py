@@ -96,7 +96,7 @@ def test_one_that_ends_its_process_is_named_and_the_others_are_told(
     write_plugin(site, "odd", code)
     found = records(run("plugins", "--json"))
     assert {name: p["status"] for name, p in found.items()} == {"good": "ok", "odd": "broken", "extra": "ok"}
-    assert found["odd"]["error"] == {"phase": "imported", "type": "ProcessEnded", "message": message}
+    assert found["odd"]["error"] == {"phase": "loaded", "type": "ProcessEnded", "message": message}
 
 
 SWALLOWS = """

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aligntune_core.algorithms import ALGORITHMS, LONGEST_NAME, canonical, fold, lookup
-from aligntune_core.errors import UnknownAlgorithmError
+from aligntune_core.algorithms import ALGORITHMS, canonical, fold, lookup
+from aligntune_core.errors import LONGEST_NAME, UnknownAlgorithmError
 
 ANYTHING = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.text()), st.builds(object)

@@ -89,6 +89,7 @@ def test_what_is_printed_goes_to_standard_error_from_below_python_too() -> None:
 
 
 def test_what_a_plugin_changes_is_put_back_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gone = sys.path[-1]
     before = (Path.cwd(), dict(os.environ), sys.stdout, sys.stderr, signal.getsignal(signal.SIGINT))
     with guarded("the plugin 'x'"):
         os.chdir(tmp_path)
@@ -96,13 +97,22 @@ def test_what_a_plugin_changes_is_put_back_and_told(tmp_path: Path, caplog: pyte
         os.environ.pop("PATH")
         sys.stdout = sys.stderr = io.StringIO()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        logging.getLogger("aligntune").disabled = True
+        sys.setrecursionlimit(300)
+        sys.path.remove(gone)
     assert (Path.cwd(), dict(os.environ), sys.stdout, sys.stderr, signal.getsignal(signal.SIGINT)) == before
+    assert gone in sys.path
+    assert sys.getrecursionlimit() > 300
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
     told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert [t.partition(" of this process")[0] for t in told] == [
+        "the plugin 'x' changed logging",
         "the plugin 'x' changed the working directory",
         "the plugin 'x' changed environment variables",
-        "the plugin 'x' changed sys.stderr",
         "the plugin 'x' changed signal handlers",
+        "the plugin 'x' changed the limit of recursion",
+        "the plugin 'x' changed the path of modules",
     ]
 
 

@@ -245,9 +245,9 @@ class Loud(FakeBackend):
         return Availability(True)
 
 
-def test_what_a_plugin_prints_never_spoils_our_output(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_plugin_prints_never_spoils_our_output(capfd: pytest.CaptureFixture[str]) -> None:
     load(Loud()).backends["odd"].is_available(Environment())
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert out == ""
     assert "noise of provides_algorithms" in err
     assert "noise of is_available" in err
@@ -321,9 +321,9 @@ def test_an_error_in_a_hook_says_whose_it_is() -> None:
     assert blamed(caught.value) == "build_trainer() of the backend 'odd' (aligntune-odd 1.0)"
 
 
-def test_tracing_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tracing_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     load(FakeBackend(), ALIGNTUNE_TRACE_PLUGINS="1")
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert out == ""
     assert "provides_algorithms" in err
 

@@ -67,9 +67,11 @@ class SftTrainer:
     def _model_facts(self) -> dict[str, Any]:
         model, tokenizer = self.native.model, self._tokeniser.tokenizer
         adapters = getattr(model, "peft_config", {})
+        quantised = getattr(model.config, "quantization_config", None)
         return {
             "model_dtype": str(model.dtype).removeprefix("torch."),
             "attn_implementation": getattr(model.config, "_attn_implementation", None),
+            "quantization": quantised.to_dict() if quantised is not None else None,
             "parameters": model.num_parameters(),
             "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
             "adapter": next((a.to_dict() for a in adapters.values()), None),
