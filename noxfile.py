@@ -52,7 +52,8 @@ def hostile(session: nox.Session) -> None:
 @nox.session
 def tutorial(session: nox.Session) -> None:
     """The authors' tutorial as written, from an empty folder to a published backend. Takes about ten minutes."""
-    session.install("build", "pypiserver", "pytest", "markdown-it-py")
+    install(session, NEWEST)
+    session.install("markdown-it-py", "pypiserver>=2.4")
     session.run("pytest", "tests/tutorial/check_tutorial.py", *session.posargs)
 
 

@@ -25,7 +25,7 @@ from aligntune_core.checks import (
 from aligntune_core.config import Layer, check_effects
 from aligntune_core.data.read import load_rows
 from aligntune_core.environment import detect
-from aligntune_core.errors import ConfigError
+from aligntune_core.errors import BackendUnavailableError, ConfigError
 from aligntune_core.installed import default_registry
 from aligntune_core.plan import Plan, versions_of
 from aligntune_core.plugins import BackendRegistry, load_extension
@@ -116,11 +116,20 @@ def request_of(plan: Plan) -> TrainRequest:
 
 
 def build(plan: Plan, registry: BackendRegistry, run_log: RunLog) -> Trainer:
-    """A trainer with its model loaded; for a finished run, one that loads nothing."""
+    """A trainer with its model loaded; for a finished run, one that loads nothing.
+
+    Raises:
+        BackendUnavailableError: the chosen backend cannot run this very request here.
+    """
     if plan.resumption.finished:
         return Trainer(plan, None, run_log)
+    backend, request = registry.backends[plan.selection.backend], request_of(plan)
+    verdict = backend.is_available(plan.environment, request)
+    if not verdict.ok:
+        asked = plan.selection.asked
+        raise BackendUnavailableError(verdict.reason, verdict.remedy, field="backend", value=asked)
     with leaving_no_trace(plan.run_dir):
-        return Trainer(plan, registry.backends[plan.selection.backend].build_trainer(request_of(plan)), run_log)
+        return Trainer(plan, backend.build_trainer(request), run_log)
 
 
 @overload

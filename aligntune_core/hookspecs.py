@@ -3,7 +3,7 @@
 A backend is a small module that an entry point of the group `aligntune.backends` names; the entry point's
 name is the backend's. Describing a backend must be cheap: only `build_trainer` may import a training library.
 Any other plugin stands in the group `aligntune.plugins`; its hooks are all optional, and it is imported only
-when one of its commands is called or `report_to` names it.
+when one of its commands is called, `report_to` names it, or `aligntune diagnose` looks at everything.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class BackendSpecs:
 
         Args:
             environment: the machine; judge by this, not by what you find yourself.
-            request: what is to be trained, or None when only the machine is asked about.
+            request: None while only the machine is asked about; what is to be trained, just before `build_trainer`.
 
         Returns:
             `Availability(True)`, or one with a reason and a remedy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -13,11 +14,28 @@ from aligntune_core.plugins import BackendRegistry, load_registry
 from aligntune_core.selector import Selection, backend_name, select
 from aligntune_core.values import Availability
 
+_one_at_a_time = threading.RLock()
+
 
 @cache
-def default_registry() -> BackendRegistry:
-    """The installed backends, loaded once a process."""
+def _loaded() -> BackendRegistry:
     return load_registry()
+
+
+def default_registry() -> BackendRegistry:
+    """The installed backends, loaded once a process, whichever thread asks first.
+
+    Raises:
+        PluginContractError: a plugin asks while it is loaded.
+        PluginLoadError: only with ALIGNTUNE_STRICT_PLUGINS=1, for the first plugin that fails.
+    """
+    with _one_at_a_time:
+        return _loaded()
+
+
+def forget_registry() -> None:
+    """Load the installed backends anew when they are next asked for; tests install others."""
+    _loaded.cache_clear()
 
 
 def build_matrix(registry: BackendRegistry, environment: Environment) -> SupportMatrix:

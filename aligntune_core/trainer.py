@@ -104,10 +104,17 @@ class Trainer:
         callbacks = self._callbacks() if folder.writes else []
         folder.open(overwrite=overwrite, goes_on=resumption.asked or self._trained)
         self._trained = True
-        keep = self._plan.config.save_total_limit
+        config = self._plan.config
         try:
             with self._log.into(self.run_dir if folder.writes else None):
-                recorder = Recorder(folder, callbacks, keep=keep, resume_from=resumption.checkpoint, first_step=first)
+                recorder = Recorder(
+                    folder,
+                    callbacks,
+                    keep=config.save_total_limit,
+                    max_steps=config.max_steps,
+                    resume_from=resumption.checkpoint,
+                    first_step=first,
+                )
                 return self._recorded(backend, folder, recorder, resumption)
         finally:
             folder.close()

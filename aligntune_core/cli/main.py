@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import sys
 from typing import NoReturn
@@ -11,6 +12,7 @@ from typing import NoReturn
 import click
 
 from aligntune_core.cli.lazy import LazyGroup
+from aligntune_core.cli.output import show_messages
 
 _SHOW = "aligntune_core.cli.show"
 COMMANDS = {
@@ -31,6 +33,7 @@ COMMANDS = {
 }
 
 _STATE = "aligntune_core.plugins.process_state"
+LONGEST_LINE = 500
 HEAVY = frozenset({"demo", "train"})
 """Commands that load a training library; the others answer at once."""
 
@@ -81,11 +84,29 @@ def _usage(error: click.ClickException) -> str:
     return str(Problem.of("command line", text, own_remedy or remedy))
 
 
+def _print_traceback(error: BaseException) -> None:
+    """A traceback on standard error: printable text in lines of a sane length, whatever the error says."""
+    import traceback
+
+    from aligntune_core.errors import first_line, one_line
+
+    try:
+        lines = "".join(traceback.format_exception(error)).splitlines()
+    except Exception as second:  # noqa: BLE001 - an error whose text cannot even be made
+        lines = [f"{type(error).__name__}, whose text cannot be made: {first_line(second)}"]
+    for line in lines:
+        indent = line[: len(line) - len(line.lstrip())]
+        click.echo(indent[:80] + one_line(line, LONGEST_LINE), err=True)
+
+
 def _fail(error: BaseException) -> int:
     """Tell the user what went wrong, and give the exit code."""
     from aligntune_core.errors import AlignTuneError, Problem, RunInterrupted, blamed, told
     from aligntune_core.ours import EXTRAS, owner
 
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message())
+        return 2
     if isinstance(error, click.ClickException):
         _say(_usage(error))
         return 2
@@ -100,9 +121,7 @@ def _fail(error: BaseException) -> int:
         where = blamed(interrupted) if isinstance(interrupted, KeyboardInterrupt) else None
         click.echo(f"stopped in {where}" if where else "stopped", err=True)
         return 130
-    import traceback
-
-    traceback.print_exception(error)
+    _print_traceback(error)
     culprit = blamed(error)
     if culprit is None or any(f"({owner(name)} " in culprit for name in EXTRAS):
         _say(f"this is a bug of AlignTune: {told(error)}")
@@ -114,6 +133,7 @@ def _fail(error: BaseException) -> int:
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line; returns its exit code."""
     try:
+        show_messages(logging.WARNING)
         code = app.main(args=arguments, prog_name="aligntune", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except BrokenPipeError:

@@ -46,12 +46,22 @@ class Messages(logging.Handler):
         click.echo(record.getMessage().strip().split("\n")[-1], err=True)
 
 
-def show_messages() -> None:
-    """Print what AlignTune's logger says, from now on, and nobody else's handlers for it."""
+def show_messages(level: int = logging.INFO) -> None:
+    """Print what AlignTune's logger says from this level on, and nobody else's handlers for it."""
     logger = logging.getLogger("aligntune")
-    logger.setLevel(logging.INFO)
-    if not any(isinstance(handler, Messages) for handler in logger.handlers):
-        logger.addHandler(Messages())
+    if level < logging.WARNING:
+        logger.setLevel(level)
+    hide_messages()
+    handler = Messages()
+    handler.setLevel(level)
+    logger.addHandler(handler)
+
+
+def hide_messages() -> None:
+    """Print no messages: errors are told all the same."""
+    logger = logging.getLogger("aligntune")
+    for handler in [h for h in logger.handlers if isinstance(h, Messages)]:
+        logger.removeHandler(handler)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

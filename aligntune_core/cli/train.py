@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aligntune_core.cli.output import show_messages
+from aligntune_core.cli.output import hide_messages, show_messages
 from aligntune_core.cli.train_options import TrainCommand
 from aligntune_core.environment import rank
 from aligntune_core.values import TrainResult
@@ -31,8 +31,7 @@ def train(
 
     settings = {name.removeprefix("setting_"): value for name, value in flags.items() if value is not None}
     quiet = quiet or rank() > 0
-    if not quiet:
-        show_messages()
+    (hide_messages if quiet else show_messages)()
     if algorithm is None:
         named = [layer.settings["algorithm"] for layer in layers_of(config, settings) if "algorithm" in layer.settings]
         algorithm = named[-1] if named else "sft"

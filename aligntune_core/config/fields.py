@@ -41,11 +41,11 @@ def _mapped(value: object) -> object:
 def _options(value: object) -> object:
     """A mapping, or a YAML or JSON mapping as text."""
     if isinstance(value, str):
-        import yaml
+        from aligntune_core.config.yaml_file import read_value
 
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            value = read_value(value)
+        except ValueError as error:
             raise problem("must be a mapping, such as '{name: value}'") from error
     if not isinstance(value, Mapping):
         raise problem("must be a mapping, such as '{name: value}'")

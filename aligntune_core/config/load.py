@@ -60,7 +60,8 @@ def _canonical(layer: Layer, known: Collection[str], problems: list[Problem]) ->
         if name not in known:
             guess = nearest(key, [*known, *BY_ALIAS])  # in the order of the settings
             remedy = f"did you mean '{guess}'?" if guess else "see 'aligntune train --help' for all settings"
-            problems.append(Problem.of(key[:60], f"no setting has this name{layer.origin(key)}", remedy))
+            shown = key[:60] if key.isprintable() and key.strip() else repr(key[:60])
+            problems.append(Problem.of(shown, f"no setting has this name{layer.origin(key)}", remedy))
         elif name in found and found[name][0] != value:
             problems.append(Problem.of(name, f"is also given as '{key}', with another value", "keep one", value=value))
         else:

@@ -128,6 +128,19 @@ def _parse_json(text: str, path: Path) -> Any:
         raise _fail(path, f"is not JSON: {error}", "mend the JSON") from error
 
 
+def read_value(text: str) -> Any:
+    """A value that is given as text: JSON, or YAML by the rules of a settings file.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    place = Path("the value")
+    try:
+        return _parse_json(text, place)
+    except ConfigError:
+        return _parse_yaml(text, place)[0]
+
+
 def _text_of(path: Path) -> str:
     try:
         if path.is_dir():

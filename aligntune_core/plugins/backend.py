@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from aligntune_core.discovery import Entry
 from aligntune_core.environment import Environment
-from aligntune_core.errors import AlignTuneError, PluginContractError, blame, first_line, told
+from aligntune_core.errors import AlignTuneError, PluginContractError, told
 from aligntune_core.hookspecs import REQUIRED, BackendSpecs
+from aligntune_core.plugins.blaming import blaming
 from aligntune_core.plugins.border import checked_claims, checked_verdict
 from aligntune_core.plugins.checked import CheckedTrainer
 from aligntune_core.plugins.guard import guarded, refuse_from_within
@@ -49,25 +50,16 @@ class Backend:
     def _broke(self, problem: str) -> PluginContractError:
         return PluginContractError(f"{problem} ({self.entry.origin})", self._report, field="backend", value=self.name)
 
-    @contextlib.contextmanager
-    def blamed(self, doing: str) -> Iterator[None]:
+    def blamed(self, doing: str) -> contextlib.AbstractContextManager[None]:
         """Around its code: whatever is raised there says whose it is.
 
         Raises:
             PluginContractError: it tried to end the process.
         """
-        try:
-            yield
-        except SystemExit as error:
-            raise self._broke(f"{doing}() tried to end the process with {first_line(error) or 'None'}") from error
-        except AlignTuneError:
-            raise
-        except Exception as error:
-            blame(error, f"{doing}() of the backend '{self.name}' ({self.entry.origin})")
-            raise
+        return blaming(doing, f"the backend '{self.name}' ({self.entry.origin})", self._broke)
 
     def _described(self, hook: str, **arguments: Any) -> Any:
-        with guarded(f"{hook}() of the plugin '{self.name}' ({self.entry.origin})"), self.blamed(hook):
+        with self.blamed(hook), guarded(f"{hook}() of the plugin '{self.name}' ({self.entry.origin})"):
             given = self._hooks.call(hook, **arguments)
             return checked_claims(given) if hook == "provides_algorithms" else checked_verdict(given)
 
@@ -119,7 +111,8 @@ class Backend:
         """
         with self.blamed("build_trainer"):
             trainer = self._hooks.call("build_trainer", request=request)
-        if not isinstance(trainer, BackendTrainer):
+            fits = isinstance(trainer, BackendTrainer)  # this reads its properties
+        if not fits:
             raise self._broke(f"build_trainer() gave {type(trainer).__name__}, which is no BackendTrainer")
         return CheckedTrainer(trainer, self.blamed, self._broke)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aligntune_core.errors import PluginContractError
+from aligntune_core.errors import PluginContractError, first_line
 from aligntune_core.values import BackendTrainer, RunEvents
 
 Blamed = Callable[[str], contextlib.AbstractContextManager[None]]
@@ -31,6 +32,10 @@ class CheckedTrainer:
             resolved = self._trainer.resolved
         if not isinstance(resolved, Mapping) or not all(isinstance(name, str) for name in resolved):
             raise self._broke(f"resolved is {type(resolved).__name__}, not a mapping of names to values")
+        try:
+            json.dumps(dict(resolved), default=str)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._broke(f"resolved cannot be written as JSON: {first_line(error)}") from error
         return resolved
 
     @property

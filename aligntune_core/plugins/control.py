@@ -86,7 +86,7 @@ def check_name(entry: Entry) -> None:
     """
     if not can_be_asked_for(entry.name):
         problem = f"a name is lower-case letters, digits and _, at most {LONGEST_NAME}, and not auto"
-        raise _contract(entry, f"{problem} ({entry.origin})", "rename the entry point")
+        raise _contract(entry, problem, "rename the entry point")
 
 
 @cache
@@ -108,8 +108,8 @@ def check_requirement(entry: Entry) -> None:
 
         specifier = SpecifierSet(found[1].strip()) if found[2] is None else _with_marker(text)
         if not specifier.contains(_installed_version(), prereleases=True):
-            problem = f"it needs aligntune{specifier}, and {_installed_version()} is installed ({entry.origin})"
-            raise _contract(entry, problem, f"pip install -U {entry.distribution} aligntune")
+            problem = f"it needs aligntune{specifier}, and {_installed_version()} is installed"
+            raise _contract(entry, problem, f"install a version of {entry.distribution} that fits")
 
 
 def _with_marker(text: str) -> SpecifierSet:

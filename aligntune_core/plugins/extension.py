@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from aligntune_core.discovery import PLUGINS, Entry, entries
-from aligntune_core.errors import PluginContractError, blame
+from aligntune_core.discovery import PLUGINS, Entry, entries, is_plain
+from aligntune_core.errors import LONGEST_NAME, PluginContractError
 from aligntune_core.hookspecs import PluginSpecs
+from aligntune_core.plugins.blaming import blaming
 from aligntune_core.plugins.control import Control, admitted
 from aligntune_core.plugins.failure import Disabled, LoadFailure
 from aligntune_core.plugins.guard import guarded, refuse_from_within
@@ -17,6 +19,10 @@ from aligntune_core.values import Callback, RunInfo
 
 if TYPE_CHECKING:
     import click
+
+
+MOST = 100
+"""Commands or callbacks of one plugin."""
 
 
 class Extension:
@@ -32,18 +38,19 @@ class Extension:
         return self._hooks.present
 
     def _asked(self, hook: str, kind: type, **arguments: Any) -> list[Any]:
-        who = f"{hook}() of the plugin '{self.name}' ({self.entry.origin})"
-        with guarded(who):
-            try:
-                given = list(self._hooks.call(hook, **arguments) or ())
-            except BaseException as error:
-                blame(error, who)
-                raise
+        who = f"the plugin '{self.name}' ({self.entry.origin})"
+        with blaming(hook, who, self._broke), guarded(f"{hook}() of {who}"):
+            given = list(islice(self._hooks.call(hook, **arguments) or (), MOST + 1))
+        if len(given) > MOST:
+            raise self._broke(f"{hook}() gave more than {MOST}")
         for thing in given:
             if not isinstance(thing, kind):
-                problem = f"{hook}() gave {type(thing).__name__}, which is no {kind.__name__} ({self.entry.origin})"
-                raise PluginContractError(problem, "report it to its authors", field="plugin", value=self.name)
+                raise self._broke(f"{hook}() gave {type(thing).__name__[:LONGEST_NAME]}, which is no {kind.__name__}")
         return given
+
+    def _broke(self, problem: str) -> PluginContractError:
+        remedy = f"upgrade {self.entry.distribution} or report it to its authors"
+        return PluginContractError(f"{problem} ({self.entry.origin})", remedy, field="plugin", value=self.name)
 
     @property
     def commands(self) -> Mapping[str, click.Command]:
@@ -54,7 +61,13 @@ class Extension:
         """
         import click
 
-        return {str(command.name): command for command in self._asked("provides_commands", click.Command)}
+        found: dict[str, click.Command] = {}
+        for command in self._asked("provides_commands", click.Command):
+            name = command.name
+            if not isinstance(name, str) or not is_plain(name.replace("-", "_")) or name in found:
+                raise self._broke("provides_commands() gave a command without a plain name of its own")
+            found[name] = command
+        return found
 
     def callbacks(self, run: RunInfo) -> list[Callback]:
         """What follows this run.

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from aligntune_core.discovery import BACKENDS, Entry
-from aligntune_core.errors import AlignTuneError, BackendUnavailableError, PluginLoadError, first_line, told
+from aligntune_core.errors import (
+    AlignTuneError,
+    BackendUnavailableError,
+    PluginContractError,
+    PluginLoadError,
+    first_line,
+    gist,
+    told,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +42,14 @@ class LoadFailure:
 
     def raise_(self) -> NoReturn:
         """Raise for a user who asked for this plugin by name."""
-        if isinstance(self.error, AlignTuneError):
-            raise self.error
+        named: dict[str, Any] = {"field": "backend" if self.entry.group == BACKENDS else "plugin", "value": self.name}
+        if isinstance(self.error, PluginContractError):
+            where = "" if self.entry.origin in self.error.problem else f" ({self.entry.origin})"
+            raise PluginContractError(self.error.problem + where, self.error.remedy, **named) from self.error
         raise PluginLoadError(
-            f"this plugin cannot be loaded ({self.entry.origin}, while it was {self.phase}): {self.reason}",
+            f"this plugin cannot be loaded ({self.entry.origin}, while it was {self.phase}): {gist(self.reason)}",
             "see 'aligntune plugins' for the details",
-            field="backend" if self.entry.group == BACKENDS else "plugin",
-            value=self.entry.name,
+            **named,
         ) from self.error
 
 

@@ -39,7 +39,7 @@ def _record(entry: Entry, status: str, **more: Any) -> Record:
         "distribution": entry.distribution,
         "version": entry.version,
         "entry_point": entry.value,
-        "requires": [text for text in entry.requires if text.lower().startswith("aligntune")],
+        "requires": [one_line(text, 128) for text in entry.requires if text.lower().startswith("aligntune")],
         "status": status,
         "hooks": [],
         "error": None,

@@ -114,7 +114,9 @@ def load_registry(
     for failure in loaded.failures:
         if control.strict:
             failure.raise_()
-        log.warning("the plugin '%s' (%s) is left out: %s", failure.name, failure.entry.origin, failure.reason)
+    lines = (f"the plugin '{f.name}' ({f.entry.origin}) is left out: {f.reason}" for f in loaded.failures)
+    for line in dict.fromkeys(lines):  # two that claim one name may say the same
+        log.warning("%s", line)
     return BackendRegistry(loaded.good, loaded.failures, loaded.disabled)
 
 

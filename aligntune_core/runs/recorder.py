@@ -11,13 +11,14 @@ from typing import Any
 
 from aligntune_core.errors import DivergedError
 from aligntune_core.runs.checkpoints import commit, rotate
-from aligntune_core.runs.folder import METRICS, SAMPLES, RunFolder
+from aligntune_core.runs.folder import METRICS, SAMPLES, STAGING, RunFolder
 from aligntune_core.runs.metrics import append
 from aligntune_core.values import Callback
 
 FATAL = ("loss", "grad_norm", "reward")
 """Numbers without which a run is pointless once one of them is not finite."""
 SPLITS = ("train", "eval")
+COLUMNS = ("step", "epoch", "time", "split")
 LONGEST_SAMPLE = 20_000
 
 
@@ -35,7 +36,14 @@ class Recorder:
     """The `RunEvents` of a real run. Attributes hold what the result is made of."""
 
     def __init__(
-        self, folder: RunFolder, callbacks: Sequence[Callback], *, keep: int, resume_from: Path | None, first_step: int
+        self,
+        folder: RunFolder,
+        callbacks: Sequence[Callback],
+        *,
+        keep: int,
+        resume_from: Path | None,
+        first_step: int,
+        max_steps: int | None = None,
     ) -> None:
         self.resume_from = resume_from
         self.steps_planned = 0
@@ -46,6 +54,7 @@ class Recorder:
         self.seconds = 0.0
         self.stop_signal: int | None = None
         self._folder, self._callbacks, self._keep = folder, callbacks, keep
+        self._max_steps = max_steps
 
     @property
     def stopping(self) -> bool:
@@ -53,6 +62,8 @@ class Recorder:
 
     def start(self, steps_planned: int) -> None:
         _check(_whole(steps_planned) and steps_planned > 0, "start() takes the number of steps, at least 1")
+        asked = self._max_steps
+        _check(asked in (None, steps_planned), f"max_steps is {asked}, and start() was given {steps_planned}")
         self.steps_planned = steps_planned
         self.began = time.monotonic()
         self._folder.write(steps_planned=steps_planned)
@@ -74,10 +85,14 @@ class Recorder:
         Raises:
             DivergedError: the row is written first, with null in the place of that number.
         """
-        _check(split in SPLITS and isinstance(epoch, Real), "metrics() takes a number as epoch, and train or eval")
+        place = _whole(step) and isinstance(epoch, Real) and math.isfinite(epoch) and split in SPLITS
+        _check(place, "metrics() takes a step, a number as epoch, and train or eval")
         for name, value in values.items():
-            number = isinstance(name, str) and isinstance(value, Real) and not isinstance(value, bool)
-            _check(number, f"metrics() takes numbers by name, and {name!r:.60} is a {type(value).__name__:.60}")
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            named = isinstance(name, str) and name not in COLUMNS
+            _check(
+                number and named, f"metrics() takes numbers by name, and {name!r:.60} is a {type(value).__name__:.60}"
+            )
         values = {name: int(value) if isinstance(value, int) else float(value) for name, value in values.items()}
         bad = sorted(name for name, value in values.items() if not math.isfinite(value))
         row = {"step": step, "epoch": round(epoch, 6), "time": round(time.time(), 3), "split": split}
@@ -90,15 +105,22 @@ class Recorder:
         for name in (n for n in FATAL if n in bad):
             raise DivergedError.at(step, name, values[name])
 
+    def _is_ours(self, folder: Path) -> bool:
+        """Whether a folder may be moved: what lies elsewhere is the user's."""
+        inside = folder.resolve().is_relative_to((self._folder.path / STAGING).resolve())
+        return inside and folder.is_dir() and any(folder.iterdir())
+
     def checkpoint(self, step: int, folder: Path) -> None:
         """Take over a complete checkpoint and drop the oldest.
 
         Raises:
             StorageError: it could not be kept; the earlier ones are intact.
         """
+        done = _whole(step) and 0 < step <= self.steps_done
+        _check(done, f"checkpoint() takes a step that is done, not {step!r:.60}")
         _check(isinstance(folder, Path), "checkpoint() takes a Path")
         if self._folder.writes:
-            _check(folder.is_dir(), f"checkpoint() takes a folder that is there, and {folder.name} is not")
+            _check(self._is_ours(folder), f"checkpoint() takes a folder with files in work_dir, not {folder.name:.60}")
             commit(folder, self._folder.path, step)
             rotate(self._folder.path, self._keep, step)
             self._folder.write(steps_done=step)

@@ -122,8 +122,9 @@ def check_unchanged(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def tell_changes(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Warn of every other version, and of plugins that have changed; a run may go on with them."""
+    plugins = {p["distribution"] for p in now["plugins"]}
     for name, version in now["versions"].items():
-        if (was := run.get("versions", {}).get(name)) not in (None, version):
+        if name not in plugins and (was := run.get("versions", {}).get(name)) not in (None, version):
             log.warning("%s was %s when this run started and is %s now", name, was, version)
     _tell_plugins(run.get("plugins", []), now["plugins"])
 

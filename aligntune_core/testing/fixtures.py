@@ -31,11 +31,11 @@ def use_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Back
     def install(**plugins: Any) -> BackendRegistry:
         registry = make_registry(*(fake_entry(name, plugin) for name, plugin in plugins.items()))
         monkeypatch.setattr(installed, "load_registry", lambda: registry)
-        installed.default_registry.cache_clear()
+        installed.forget_registry()
         return registry
 
     yield install
-    installed.default_registry.cache_clear()
+    installed.forget_registry()
 
 
 @pytest.fixture
@@ -47,13 +47,13 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         file = write_plugin(folder, name, code, **metadata)
         modules.append(file.stem)
         monkeypatch.syspath_prepend(folder)
-        installed.default_registry.cache_clear()
+        installed.forget_registry()
         return file
 
     yield install
     for module in modules:
         sys.modules.pop(module, None)
-    installed.default_registry.cache_clear()
+    installed.forget_registry()
 
 
 @pytest.fixture

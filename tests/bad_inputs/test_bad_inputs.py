@@ -22,12 +22,12 @@ CASES = read_cases(Path(__file__).with_name("cases.yaml"))
 def alone(tmp_path: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder, no network, no cache but its own, and of the installed backends TRL alone."""
     monkeypatch.setenv("ALIGNTUNE_PLUGINS", "trl")
-    installed.default_registry.cache_clear()
+    installed.forget_registry()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     yield in_tmp
-    installed.default_registry.cache_clear()
+    installed.forget_registry()
 
 
 def _no_backend(*args: Any) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What plugins cost that are merely installed, counted and not timed: their names, and nothing else of them, is read."""
+"""What plugins cost that are merely installed, counted and not timed: nothing of them is read but their names."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ def test_help_beside_200_plugins_imports_none_and_opens_no_metadata(arguments: l
     assert not list(site.glob("*.imported"))
     assert not [name for name in found["opened"] if not name.endswith("entry_points.txt")]
     assert len(found["opened"]) <= 3 * 200
+
+
+def test_plugins_that_are_not_allowed_are_told_of_and_not_imported(tmp_path: Path) -> None:
+    site = install(tmp_path / "site", 20)
+    found = python(WATCHED.format(arguments=["list-backends"], site=str(site)), site, ALIGNTUNE_PLUGINS="")
+    assert [name for name in found["opened"] if name.endswith("METADATA")]  # so the watch sees it
+    assert not list(site.glob("*.imported"))
+    assert "p18" in found["said"]
 
 
 def test_help_names_the_plugins_that_are_installed(tmp_path: Path) -> None:

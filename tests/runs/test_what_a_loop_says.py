@@ -17,6 +17,14 @@ from aligntune_core.values import RunEvents
 Start = Callable[..., Trainer]
 Say = Callable[[Any], object]
 
+
+def begun(events: Any) -> Any:
+    """A loop that has done its first step."""
+    events.start(6)
+    events.step(1)
+    return events
+
+
 WRONG: dict[str, tuple[Say, str]] = {
     "no steps": (lambda e: e.start(0), "start() takes the number of steps"),
     "steps as text": (lambda e: e.start("6"), "start() takes the number of steps"),
@@ -28,8 +36,14 @@ WRONG: dict[str, tuple[Say, str]] = {
     "a metric that is a truth": (lambda e: e.metrics(1, {"loss": True}, epoch=0.1), "'loss' is a bool"),
     "a split that there is not": (lambda e: e.metrics(1, {}, epoch=0.1, split="dev"), "train or eval"),
     "an epoch that is text": (lambda e: e.metrics(1, {}, epoch="1"), "a number as epoch"),
-    "a checkpoint that is not there": (lambda e: e.checkpoint(1, Path("nowhere")), "nowhere is not"),
-    "a checkpoint that is text": (lambda e: e.checkpoint(1, "nowhere"), "takes a Path"),
+    "a checkpoint that is not there": (lambda e: begun(e).checkpoint(1, Path("run/.staging/x")), "in work_dir, not x"),
+    "a checkpoint that is the user's": (lambda e: begun(e).checkpoint(1, Path.cwd()), "in work_dir, not cwd"),
+    "a checkpoint of a step to come": (lambda e: begun(e).checkpoint(2, Path("x")), "a step that is done, not 2"),
+    "a checkpoint of a step that is a path": (lambda e: begun(e).checkpoint("../x", Path("x")), "not '../x'"),
+    "a checkpoint that is text": (lambda e: begun(e).checkpoint(1, "nowhere"), "takes a Path"),
+    "fewer steps than asked for": (lambda e: e.start(3), "max_steps is 6, and start() was given 3"),
+    "a metric that is called like a column": (lambda e: e.metrics(1, {"step": 1.0}, epoch=0.1), "'step'"),
+    "an epoch that is no number": (lambda e: e.metrics(1, {}, epoch=float("nan")), "a number as epoch"),
     "a sample that is a list": (lambda e: e.sample(1, "question", ["answer"]), "sample() takes two texts"),
 }
 

@@ -207,9 +207,9 @@ class SuiteBase:
             pytest.skip(reason)
         registry = self.registry()
         monkeypatch.setattr(installed, "load_registry", lambda: registry)
-        installed.default_registry.cache_clear()
+        installed.forget_registry()
         yield
-        installed.default_registry.cache_clear()
+        installed.forget_registry()
 
 
 @lru_cache(maxsize=1)

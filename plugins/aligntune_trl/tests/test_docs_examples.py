@@ -39,7 +39,9 @@ def is_walked(page: Path) -> bool:
     return not {"_build", "reference"} & set(page.parts) and any(lang in ("python", "bash") for lang, _ in blocks(page))
 
 
-PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if is_walked(page))
+OWN = "tutorial.md"
+"""It has a runner of its own, in a fresh environment."""
+PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if is_walked(page) and page.name != OWN)
 
 
 def settings_files() -> dict[str, str]:
