@@ -111,7 +111,7 @@ def request_of(plan: Plan) -> TrainRequest:
         train_rows=plan.rows.train,
         eval_rows=plan.rows.eval,
         row_format=plan.rows.shape,
-        work_dir=plan.run_dir / STAGING,
+        work_dir=plan.run_dir.absolute() / STAGING,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shlex
@@ -45,6 +46,7 @@ class Trainer:
         self._listeners: list[Callback] | None = None
         self._trained = False
         self.run_dir: Path = plan.run_dir
+        self._absolute = plan.run_dir.absolute()  # a training loop may change the working directory
         self.selection: Selection = plan.selection
 
     @property
@@ -94,7 +96,7 @@ class Trainer:
         return self._run(self._ready, resumption)
 
     def _run(self, backend: CheckedTrainer, resumption: Resumption) -> TrainResult:
-        folder = RunFolder(self.run_dir)
+        folder = RunFolder(self._absolute)
         first = int((resumption.run or {}).get("steps_done", 0))
         if resumption.checkpoint is not None:
             first = int(resumption.checkpoint.name.rpartition("-")[2])
@@ -106,7 +108,7 @@ class Trainer:
         self._trained = True
         config = self._plan.config
         try:
-            with self._log.into(self.run_dir if folder.writes else None):
+            with self._log.into(self._absolute if folder.writes else None):
                 recorder = Recorder(
                     folder,
                     callbacks,
@@ -135,7 +137,7 @@ class Trainer:
         folder.load(resumption.run or {})
         folder.write(
             **self._plan.record(),
-            resolved=dict(backend.resolved),
+            resolved=json.loads(json.dumps(dict(backend.resolved), default=str), parse_constant=str),
             status="running",
             steps_planned=None,
             steps_done=recorder.steps_done,
@@ -145,8 +147,8 @@ class Trainer:
             log.info("going on from %s", resumption.checkpoint)
             tell_changes(resumption.run or {}, self._plan.record())
         for name in (METRICS, SAMPLES) if folder.writes else ():
-            metrics.rewind(self.run_dir / name, recorder.steps_done)
-        recorder.rows = metrics.read(self.run_dir / METRICS)
+            metrics.rewind(self._absolute / name, recorder.steps_done)
+        recorder.rows = metrics.read(self._absolute / METRICS)
         try:
             with stop_signals(lambda number: self._ask(recorder, number)):
                 self._loop(backend, recorder)
@@ -191,7 +193,7 @@ class Trainer:
 
     def _finish(self, backend: CheckedTrainer, folder: RunFolder, recorder: Recorder) -> TrainResult:
         model_path = self.run_dir / MODEL
-        backend.save(model_path)
+        backend.save(self._absolute / MODEL)
         result = TrainResult(
             steps=recorder.steps_done,
             epochs=float(recorder.rows[-1]["epoch"]) if recorder.rows else 0.0,
@@ -207,7 +209,7 @@ class Trainer:
             epochs=result.epochs,
             final_loss=result.final_loss,
             seconds=round(result.seconds, 3),
-            model_path=str(model_path.absolute()),
+            model_path=str(self._absolute / MODEL),
             error=None,
         )
         if folder.writes:
@@ -237,14 +239,14 @@ class Trainer:
         from aligntune_core.runs.report import write_report
 
         try:
-            write_report(self.run_dir)
+            write_report(self._absolute)
         except ImportError as error:
             log.info("no report.html: %s is not installed; pip install 'aligntune[report]'", error.name)
         except Exception:  # noqa: BLE001 - a picture that cannot be drawn must not fail a run
             log.warning("no report.html: %s", traceback.format_exc())
 
     def _result_of(self, run: Mapping[str, Any]) -> TrainResult:
-        rows = metrics.read(self.run_dir / METRICS)
+        rows = metrics.read(self._absolute / METRICS)
         return TrainResult(
             steps=int(run.get("steps_done", 0)),
             epochs=float(run.get("epochs") or 0.0),

@@ -55,7 +55,10 @@ class CheckedTrainer:
         for name, value in found.items():
             if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, int | float):
                 raise self._broke(f"evaluate() gave {str(name)[:60]!r}: {type(value).__name__}, which is no number")
-        return found
+        try:
+            return {name: float(value) for name, value in found.items()}
+        except OverflowError as error:
+            raise self._broke("evaluate() gave a number that is too large") from error
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         with self._blamed("predict"):

@@ -395,7 +395,7 @@ MUTANTS: dict[str, Mutant] = {
     "too few steps": Mutant(_trains(train=gives_up), PLANNED, "loop ended after step 1 of 10"),
     "starts twice": Mutant(_trains(train=starts_twice), PLANNED, "events.start was called with [(0, 10), (0, 10)]"),
     "skips a step": Mutant(_trains(learn=counts_from_two), PLANNED, "these came: [2, 3, 4"),
-    "plans what it likes": Mutant(_trains(steps_planned=7), PLANNED, "7 steps are planned, and max_steps is 10"),
+    "plans what it likes": Mutant(_trains(steps_planned=7), PLANNED, "max_steps is 10, and start() was given 7"),
     "a loss that is no number": Mutant(lambda: Bent(loss=lambda step: float("nan")), PLANNED, "DivergedError"),
     "no rows of metrics": Mutant(
         _trains(_report=lambda self, events, luck: None), "test_every_step_has_a_finite_loss", "without a finite loss"

@@ -197,7 +197,7 @@ def test_the_backend_is_given_canonical_names_and_settled_settings(use_registry:
         request = fake.requests[0]
     assert (request.algorithm, request.task, request.model_type) == ("sft", "instruction_following", "causal_lm")
     assert (request.config.learning_rate, request.row_format) == (2e-4, "prompt_completion")
-    assert request.work_dir.parent == Path("run")
+    assert request.work_dir.parent == Path("run").absolute()
 
 
 def test_fp16_without_a_gpu_is_refused(
