@@ -21,6 +21,8 @@ LIMIT = 30.0
 """Seconds that an import, or one question to a plugin, may take; ALIGNTUNE_PLUGIN_TIMEOUT sets another."""
 PATIENCE = 3
 """Alarms that a plugin may swallow, one a second, before the process is ended in its name."""
+POLL = 0.25
+"""Seconds between two looks of the thread that is the last resort."""
 _asking = threading.local()
 _one_at_a_time = threading.RLock()
 
@@ -46,19 +48,51 @@ def _end_process(who: str, error_output: int) -> None:
     os._exit(3)
 
 
-@contextlib.contextmanager
-def _last_resort(who: str, seconds: float) -> Iterator[None]:
-    """A thread that ends the process where the alarm is switched off or waits behind a library that never looks up."""
-    error_output = os.dup(2)
-    watch = threading.Timer(seconds, _end_process, (who, error_output))
-    watch.daemon = True
-    watch.start()
+def _copy_of_error_output() -> int:
+    """A descriptor that no plugin knows; -1 where this process has no standard error."""
     try:
-        yield
-    finally:
-        watch.cancel()
-        watch.join()
-        os.close(error_output)
+        return os.dup(2)
+    except OSError:
+        return -1
+
+
+class _LastResort:
+    """A thread that ends the process where the alarm is switched off or waits behind a library that never looks up.
+
+    There is one for all questions, since to start one for each would cost more than most questions do.
+    """
+
+    def __init__(self) -> None:
+        self._watched: tuple[str, float, int] | None = None
+        self._asked = threading.Event()
+        self._process = 0
+
+    @contextlib.contextmanager
+    def watching(self, who: str, seconds: float) -> Iterator[None]:
+        """End the process in this plugin's name if the block takes longer."""
+        if self._process != os.getpid():  # the first question, or a fork: threads stay behind
+            self._process, self._asked = os.getpid(), threading.Event()
+            threading.Thread(target=self._watch, args=(self._asked,), daemon=True).start()
+        error_output = _copy_of_error_output()
+        self._watched = (who, time.monotonic() + seconds, error_output)
+        self._asked.set()
+        try:
+            yield
+        finally:
+            self._watched = None
+            self._asked.clear()
+            with contextlib.suppress(OSError):
+                os.close(error_output)
+
+    def _watch(self, asked: threading.Event) -> None:
+        while asked.wait():
+            time.sleep(POLL)
+            watched = self._watched
+            if watched is not None and time.monotonic() > watched[1]:
+                _end_process(watched[0], watched[2])
+
+
+_last_resort = _LastResort()
 
 
 @contextlib.contextmanager
@@ -83,7 +117,7 @@ def _within_limit(who: str) -> Iterator[None]:
     handler = signal.signal(signal.SIGALRM, ring)
     began, (left, interval) = time.monotonic(), signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
-        with _last_resort(who, seconds + PATIENCE + 1):
+        with _last_resort.watching(who, seconds + PATIENCE + 1):
             yield
     except _OutOfTimeError:
         raise TimeoutError(f"it took longer than {seconds:g} s") from None
