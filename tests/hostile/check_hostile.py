@@ -83,7 +83,6 @@ def test_the_report_of_plugins_gives_phase_and_cause(plugin: Hostile, place: Pla
     done.check_text(plugin)
     assert done.code == 0, done.err
     assert plugin.prints or "Traceback" not in done.err
-    assert done.seconds < 25
     found = [p for p in done.json["plugins"] if plugin.is_called(p["name"], p["distribution"])]
     if plugin.unknown:
         assert found == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,13 +47,24 @@ BROKEN = {"dist-bad": ValueError("a line without ="), "dist-worse": UnicodeDecod
 ENVIRON = {"ALIGNTUNE_DISABLE_PLUGINS": "off"}
 
 
-def load(entries: list[Entry], broken: list[tuple[str, Exception]]) -> BackendRegistry:
-    return load_registry(lambda: (entries, dict(broken)), ENVIRON)
+def load(entries: list[Entry], broken: list[tuple[str, Exception]]) -> tuple[BackendRegistry, list[str]]:
+    """The registry, and the names of the plugins in the order in which they were imported."""
+    imported: list[str] = []
+
+    def noted(entry: Entry) -> Entry:
+        def imports() -> Any:
+            imported.append(entry.name)
+            return entry.load()
+
+        return replace(entry, load=imports)
+
+    return load_registry(lambda: ([noted(entry) for entry in entries], dict(broken)), ENVIRON), imported
 
 
-def picture(registry: BackendRegistry) -> dict[str, Any]:
+def picture(registry: BackendRegistry, imported: list[str]) -> dict[str, Any]:
     """All that a registry says, in its own order."""
     return {
+        "imported": imported,
         "backends": [(b.name, b.distribution, b.version, b.entry.value, b.hooks, list(b.algorithms)) for b in registry],
         "failures": [(n, f.entry.distribution, f.phase, f.reason) for n, f in registry.failures.items()],
         "disabled": [(n, d.entry.distribution, d.reason) for n, d in registry.disabled.items()],
@@ -64,7 +76,7 @@ def picture(registry: BackendRegistry) -> dict[str, Any]:
 
 
 def test_each_plugin_is_what_it_should_be() -> None:
-    found = picture(load(ENTRIES, list(BROKEN.items())))
+    found = picture(*load(ENTRIES, list(BROKEN.items())))
     assert [(b[0], b[1]) for b in found["backends"]] == [
         ("a", "aligntune-a"), ("b", "dist-b"), ("c_d", "aligntune-c_d"), ("same", "dist-same"),
         ("trl", "aligntune_trl"),
@@ -80,9 +92,9 @@ def test_each_plugin_is_what_it_should_be() -> None:
 @pytest.mark.parametrize("share", range(SHARES))
 def test_every_order_gives_an_equal_registry(share: int) -> None:
     shuffle = random.Random(share).shuffle  # noqa: S311 - no secret
-    expected = picture(load(ENTRIES, list(BROKEN.items())))
+    expected = picture(*load(ENTRIES, list(BROKEN.items())))
     entries, broken = list(ENTRIES), list(BROKEN.items())
     for _ in range(ORDERS // SHARES):
         shuffle(entries)
         shuffle(broken)
-        assert picture(load(entries, broken)) == expected
+        assert picture(*load(entries, broken)) == expected

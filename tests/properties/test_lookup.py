@@ -126,7 +126,7 @@ def test_a_name_that_only_looks_like_one_of_ours_is_none(pair: tuple[str, str], 
         canonical(alike)
 
 
-@settings(max_examples=500)
+@settings(max_examples=400)
 @given(ANYTHING, ANYTHING)
 def test_get_trainer_takes_any_name_and_raises_only_errors_of_ours(
     use_registry: Callable[..., BackendRegistry], algorithm: Any, backend: Any

@@ -100,7 +100,7 @@ def able(installed: Mapping[str, Installed], wanted: Mapping[str, Any]) -> list[
     return sorted((name for name in installed if installed[name].level(**wanted) != "no"), key=rank)
 
 
-@settings(max_examples=800)
+@settings(max_examples=600)
 @given(INSTALLED, WANTED)
 def test_auto_takes_the_first_that_can_run_by_level_preference_and_name(
     installed: dict[str, Installed], wanted: dict[str, Any]
@@ -121,7 +121,7 @@ def test_auto_takes_the_first_that_can_run_by_level_preference_and_name(
     assert selection.note == ("is limited" if installed[fit[0]].level(**wanted) == "limited" else "")
 
 
-@settings(max_examples=800)
+@settings(max_examples=600)
 @given(INSTALLED, WANTED, st.sampled_from(["trl", "unsloth"]))
 def test_a_backend_that_was_named_is_taken_or_refused_and_never_replaced(
     installed: dict[str, Installed], wanted: dict[str, Any], name: str
@@ -137,7 +137,7 @@ def test_a_backend_that_was_named_is_taken_or_refused_and_never_replaced(
     assert set(asked) <= {name}
 
 
-@settings(max_examples=800)
+@settings(max_examples=600)
 @given(INSTALLED, WANTED, st.sampled_from(["auto", "trl"]), st.randoms(use_true_random=False))
 def test_the_order_of_backends_and_cells_means_nothing(
     installed: dict[str, Installed], wanted: dict[str, Any], name: str, random: Any

@@ -154,7 +154,7 @@ def test_any_mapping_is_a_config_or_one_error_of_printable_lines(
         assert len(config.given) <= len(settings_given)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=700)
 @given(st.dictionaries(NAMES, ANY, max_size=5))
 def test_every_field_that_is_bad_alone_is_told_with_all_the_others(given_values: dict[str, Any]) -> None:
     names = [BY_ALIAS.get(name, name) for name in given_values]
@@ -181,7 +181,7 @@ _Quoted.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:y
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@settings(max_examples=300)
+@settings(max_examples=250)
 @given(data=st.data())
 def test_a_config_survives_a_file(name: str, data: st.DataObject, tmp_path: Path) -> None:
     config = built(CLASSES[name], data.draw(valid(CLASSES[name])))
@@ -223,7 +223,7 @@ def _flag(cls: type[TrainingConfig], name: str, value: Any) -> str | None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@settings(max_examples=500)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_a_config_survives_flags(name: str, data: st.DataObject) -> None:
     cls = CLASSES[name]
