@@ -19,6 +19,7 @@ from aligntune_core.errors import (
     UnsupportedAlgorithmError,
 )
 from aligntune_core.hookspecs import hookimpl
+from aligntune_core.rewards.values import Reward, text_of
 from aligntune_core.runs.storage import storage_error
 from aligntune_core.values import (
     AlgorithmSupport,
@@ -48,6 +49,7 @@ __all__ = [
     "NoBackendError",
     "PluginContractError",
     "PluginLoadError",
+    "Reward",
     "RewardError",
     "RunEvents",
     "RunInfo",
@@ -61,4 +63,5 @@ __all__ = [
     "UnsupportedAlgorithmError",
     "hookimpl",
     "storage_error",
+    "text_of",
 ]

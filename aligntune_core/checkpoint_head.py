@@ -10,6 +10,7 @@ from typing import Any
 
 from aligntune_core.data.source import HUB_NAME, close_to, looks_like_path
 from aligntune_core.errors import ConfigError
+from aligntune_core.runs.folder import MODEL, RUN
 
 _SUFFIXES = (
     ("ForSequenceClassification", "classification"),
@@ -125,8 +126,12 @@ def _local(folder: Path, name: str, trust_remote_code: bool) -> CheckpointHead:
             raise _fail(name, "adapter_config.json names no base model", "give an adapter that PEFT saved")
         _check_weights(folder, name)
         under = _under(base, name, trust_remote_code)
-        return CheckpointHead(under.model_type, under.quantised, base)
+        scores = _read_json(adapter, name).get("task_type") == "SEQ_CLS"
+        return CheckpointHead("classification" if scores else under.model_type, under.quantised, base)
     if not (folder / "config.json").exists():
+        if (folder / RUN).is_file():
+            remedy = f"finish it: aligntune train --resume {name}"
+            raise _fail(name, "this run has saved no model yet", remedy)
         raise _fail(name, "this folder has no config.json", "give a transformers model folder")
     head = _head(_read_json(folder / "config.json", name), name, trust_remote_code)
     _check_weights(folder, name)
@@ -157,13 +162,27 @@ def _unreachable(name: str) -> ConfigError:
     return _fail(name, "it is no local folder, not in the cache, and the hub did not give it", remedy)
 
 
+def model_folder(model_name: str) -> str:
+    """What a `model_name` loads: of a run folder the model in it, else the name itself."""
+    folder = Path(model_name).expanduser()
+    if (folder / RUN).is_file() and (folder / MODEL).is_dir() and not (folder / "config.json").exists():
+        return str(folder / MODEL)
+    return model_name
+
+
+def model_folders(config: Any) -> dict[str, str]:
+    """The settings that name a model, with what each loads."""
+    named = {name: getattr(config, name, None) for name in ("model_name", "reward_model_name")}
+    return {name: model_folder(value) for name, value in named.items() if value}
+
+
 def read_head(model_name: str, revision: str | None, *, trust_remote_code: bool) -> CheckpointHead:
     """Look at a model's config and at the heads of its weights.
 
     Raises:
         ConfigError: no such folder or hub name, broken files, pickled weights, foreign code without consent.
     """
-    folder = Path(model_name).expanduser()
+    folder = Path(model_folder(model_name)).expanduser()
     if folder.is_dir():
         return _local(folder, model_name, trust_remote_code)
     if folder.exists():

@@ -13,7 +13,15 @@ from typing import Any
 
 from aligntune_core.algorithms import lookup
 from aligntune_core.checkpoint_head import CheckpointHead, read_head
-from aligntune_core.config import CONFIGS, CORE_SETTINGS, Layer, TrainingConfig, build_config, file_layer
+from aligntune_core.config import (
+    CONFIGS,
+    CORE_SETTINGS,
+    Layer,
+    RolloutConfig,
+    TrainingConfig,
+    build_config,
+    file_layer,
+)
 from aligntune_core.config.settings import REQUIRED
 from aligntune_core.data.heads import check_files
 from aligntune_core.data.source import find_source
@@ -22,6 +30,7 @@ from aligntune_core.errors import AlignTuneError, ConfigError, Problem, Unsuppor
 from aligntune_core.installed import choose, default_registry
 from aligntune_core.matrix import SupportMatrix
 from aligntune_core.plugins import Backend, BackendRegistry
+from aligntune_core.rewarding import check_rewards
 from aligntune_core.runs.folder import check_folder, default_folder, read_run
 from aligntune_core.runs.resume import run_folder_of
 from aligntune_core.selector import AUTO, Selection
@@ -107,11 +116,26 @@ def check_required(config: TrainingConfig, model: Any, train_dataset: Any) -> No
         for name, present in (
             ("model_name", config.model_name or model is not None),
             ("dataset_name", config.dataset_name or train_dataset is not None),
+            ("reward_functions", _is_rewarded(config)),
         )
         if not present
     ]
     if missing:
         raise ConfigError([Problem.of(name, "is missing", REQUIRED[name]) for name in missing])
+
+
+def _is_rewarded(config: TrainingConfig) -> bool:
+    """Whether an algorithm that learns from rewards has one; the punishment of long answers alone is none."""
+    return not isinstance(config, RolloutConfig) or bool(config.reward_functions or config.reward_model_name)
+
+
+def fitted(config: TrainingConfig, environment: Environment) -> TrainingConfig:
+    """The settings with the sizes of a rollout worked out.
+
+    Raises:
+        ConfigError: they do not fit together.
+    """
+    return config.fitted(environment.world_size) if isinstance(config, RolloutConfig) else config
 
 
 def check_objects(config: TrainingConfig, *, model: bool, train_dataset: bool, eval_dataset: bool) -> None:
@@ -178,6 +202,24 @@ def head_of(config: TrainingConfig, model: Any) -> CheckpointHead:
     return CheckpointHead(None, quantised)
 
 
+def check_reward_model(config: TrainingConfig) -> None:
+    """Look at the reward model that the settings name.
+
+    Raises:
+        ConfigError: it cannot be read, or gives no score.
+    """
+    if not isinstance(config, RolloutConfig) or not config.reward_model_name:
+        return
+    name = config.reward_model_name
+    try:
+        head = read_head(name, None, trust_remote_code=config.trust_remote_code)
+    except ConfigError as error:
+        raise ConfigError(error.problem, error.remedy, field="reward_model_name", value=name) from error
+    if head.model_type != "classification":
+        remedy = "train one with algorithm: reward, and give its run folder"
+        raise ConfigError("is no reward model: it gives no score", remedy, field="reward_model_name", value=name)
+
+
 def _refuse_pair(chosen: Backend, algorithm: str, task: str | None, model_type: str, matrix: SupportMatrix) -> None:
     """Refuse a (task, model type) that the chosen backend does not train."""
     support = matrix.support(chosen.name, algorithm, task, model_type)
@@ -230,6 +272,11 @@ def check_files_of(path: Path) -> tuple[dict[str, Any], list[AlignTuneError]]:
         lambda: check_folder(
             run_folder(config, name, None, environment), overwrite=config.overwrite, resume=bool(config.resume)
         ),
+    ]
+    checks += [
+        lambda: fitted(config, environment),
+        lambda: check_rewards(config),
+        lambda: check_reward_model(config),
     ]
     if config.model_name:
         checks.append(lambda: _check_kind(selection, name, config, environment))

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from aligntune_core.algorithms import canonical
+from aligntune_core.checkpoint_head import model_folders
 from aligntune_core.checks import (
     check_adapter,
     check_objects,
     check_precision,
     check_required,
+    check_reward_model,
     checked_config,
     choose_again,
     config_for,
+    fitted,
     head_of,
     layers_of,
     run_folder,
@@ -29,6 +32,7 @@ from aligntune_core.errors import BackendUnavailableError, ConfigError
 from aligntune_core.installed import default_registry
 from aligntune_core.plan import Plan, versions_of
 from aligntune_core.plugins import BackendRegistry, load_extension
+from aligntune_core.rewarding import check_rollouts, resolve_rewards
 from aligntune_core.runs.folder import STAGING, check_folder, leaving_no_trace
 from aligntune_core.runs.log import RunLog
 from aligntune_core.runs.resume import check_unchanged, find_resumption
@@ -80,6 +84,8 @@ def make_plan(
     place: dict[str, Any] = {"registry": registry, "environment": environment}
     selection = choose_again(selection, name, config.task_type, model_type, **place)
     trackers = tuple(load_extension(name) for name in config.plugin_trackers)
+    check_reward_model(config)
+    rewards = resolve_rewards(config)
     _quiet()
     rows = load_rows(config, train_dataset, eval_dataset)
     task = config.task_type or rows.task
@@ -87,12 +93,15 @@ def make_plan(
     log.log(logging.WARNING if selection.note else logging.INFO, "%s: %s", name, selection)
     chosen = registry.backends[selection.backend]
     config = config_for(name, chosen, layers).settled(quantised=head.quantised, adapter=head.base is not None)
+    config = fitted(config, environment)
+    config = config.decided(**model_folders(config))
     check_adapter(config, chosen, name)
     check_effects(config, has_eval=rows.eval is not None, has_adapter=head.base is not None)
+    check_rollouts(config, rows, rewards, environment)
     plan = Plan(
         algorithm=name, task=task, model_type=model_type, config=config, selection=selection, environment=environment,
         rows=rows, run_dir=run_dir, resumption=resumption, model=model, versions=versions_of(chosen.distribution),
-        plugins=registry.snapshot(), trackers=trackers,
+        plugins=registry.snapshot(), trackers=trackers, rewards=rewards,
     )  # fmt: skip
     if resumption.run is not None:
         check_unchanged(resumption.run, plan.record())
@@ -111,6 +120,7 @@ def request_of(plan: Plan) -> TrainRequest:
         train_rows=plan.rows.train,
         eval_rows=plan.rows.eval,
         row_format=plan.rows.shape,
+        rewards=plan.rewards,
         work_dir=plan.run_dir.absolute() / STAGING,
     )
 

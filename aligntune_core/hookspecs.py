@@ -3,7 +3,8 @@
 A backend is a small module that an entry point of the group `aligntune.backends` names; the entry point's
 name is the backend's. Describing a backend must be cheap: only `build_trainer` may import a training library.
 Any other plugin stands in the group `aligntune.plugins`; its hooks are all optional, and it is imported only
-when one of its commands is called, `report_to` names it, or `aligntune diagnose` looks at everything.
+when one of its commands is called, `report_to` names it, `reward_functions` names a reward that is not built in, or
+`aligntune diagnose` looks at everything.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import click
 
     from aligntune_core.environment import Environment
+    from aligntune_core.rewards import Reward
     from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, Callback, RunInfo, TrainRequest
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -170,4 +172,27 @@ class PluginSpecs:
             @hookimpl
             def provides_callbacks(run):
                 return [Best(run.run_dir / "best.txt")]
+        """
+
+    @hookspec(firstresult=True)
+    def provides_rewards(self) -> Iterable[Reward]:  # type: ignore[empty-body]
+        """Bring rewards that `reward_functions` can name.
+
+        Returns:
+            One `Reward` for each name; a built-in one cannot be replaced.
+
+        Rules:
+            Asked only for a run that names a reward which is not built in. Imports what is heavy within the
+            functions, not before. What a model wrote is never evaluated.
+
+        Example:
+            def polite(*, word: str = "please"):
+                def reward(completion):
+                    return float(word in text_of(completion))
+
+                return reward
+
+            @hookimpl
+            def provides_rewards():
+                return [Reward("polite", make=polite)]
         """

@@ -14,6 +14,7 @@ from aligntune_core.config import TrainingConfig
 from aligntune_core.data.read import Rows
 from aligntune_core.environment import Environment
 from aligntune_core.plugins import Extension
+from aligntune_core.rewards.bound import BoundReward
 from aligntune_core.runs.resume import Resumption
 from aligntune_core.selector import Selection
 from aligntune_core.values import RunInfo
@@ -35,6 +36,7 @@ class Plan:
     versions: Mapping[str, str]
     plugins: tuple[Mapping[str, str], ...]
     trackers: tuple[Extension, ...] = ()
+    rewards: tuple[BoundReward, ...] = ()
     model: Any = None
 
     @property

@@ -216,8 +216,9 @@ class Trainer:
             self.write_report()
         return result
 
-    @staticmethod
-    def _final_loss(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    def _final_loss(self, rows: Sequence[Mapping[str, Any]]) -> float | None:
+        if self._plan.config.rows == "prompts":
+            return None  # a policy's loss is about 0 whatever it has learnt
         losses = [row["loss"] for row in rows if row["split"] == "train" and row.get("loss") is not None]
         return float(losses[-1]) if losses else None
 
@@ -258,7 +259,7 @@ class Trainer:
         )
 
     def evaluate(self) -> dict[str, float]:
-        """Numbers over the evaluation rows; `eval_loss` is the mean over tokens.
+        """Numbers over the evaluation rows: `eval_loss`, the mean over tokens or pairs; `eval_reward` over answers.
 
         Raises:
             ConfigError: there are no evaluation rows.

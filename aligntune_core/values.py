@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aligntune_core.algorithms import Algorithm
     from aligntune_core.config import TrainingConfig
     from aligntune_core.environment import Environment
+    from aligntune_core.rewards import BoundReward
 
 Level = Literal["full", "limited", "no"]
 
@@ -83,7 +84,11 @@ class TrainRequest:
         train_rows, eval_rows: `datasets.Dataset` of one row format, or None for `eval_rows`.
         row_format: `text`: the column text. `prompt_completion`: prompt and completion, joined as they stand; the
             completion is trained. `messages`: messages, and context, the number of leading messages that are never
-            trained; a `system_prompt` is among them already.
+            trained; a `system_prompt` is among them already. `preference`, `preference_messages`: prompt, chosen and
+            rejected, three texts or three lists of messages. `prompt`, `prompt_messages`: prompt, the columns that
+            rewards are given, and aligntune_row, the row's number.
+        rewards: what scores an answer, for algorithms that learn from rewards; a reward model is
+            `config.reward_model_name`, which the backend loads.
         work_dir: where checkpoints are written before core takes them; exists only while training.
     """
 
@@ -96,7 +101,13 @@ class TrainRequest:
     train_rows: Any = None
     eval_rows: Any = None
     row_format: str = ""
+    rewards: tuple[BoundReward, ...] = ()
     work_dir: Path = Path()
+
+    @property
+    def chat(self) -> bool:
+        """Whether the rows are conversations, which the chat template writes."""
+        return self.row_format.endswith("messages")
 
 
 class RunEvents(Protocol):
@@ -185,7 +196,7 @@ class BackendTrainer(Protocol):
         """Run the loop to its end, or until `events.stopping`."""
 
     def evaluate(self) -> Mapping[str, float]:
-        """Numbers over the evaluation rows: `loss` is the mean over tokens."""
+        """Numbers over the evaluation rows: `loss`, the mean over tokens or pairs; `reward`, the mean over answers."""
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         """An answer for each input, in their order; an input is a question as text, or a list of messages.
@@ -207,7 +218,7 @@ class TrainResult:
     Attributes:
         steps: optimiser steps done.
         epochs: passes over the data, as a fraction.
-        final_loss: mean of the last logging window; None where it means nothing.
+        final_loss: mean of the last logging window; None where it means nothing: for a policy that learns from rewards.
         metrics: the last row of `metrics.jsonl`.
         model_path: the saved model.
         run_dir: the run folder.

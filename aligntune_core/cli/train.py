@@ -48,11 +48,15 @@ def train(
 
 def _tell(run_dir: Path, result: TrainResult) -> None:
     """How the run ended, on standard output."""
-    click.echo(f"{result.steps} steps in {result.seconds:.1f} s, final loss {_loss(result.final_loss)}")
+    click.echo(f"{result.steps} steps in {result.seconds:.1f} s, {_outcome(result)}")
     click.echo(f"model:  {result.model_path}")
     report = run_dir / "report.html"
     click.echo(f"report: {report if report.exists() else 'none (see log.txt)'}")
 
 
-def _loss(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+def _outcome(result: TrainResult) -> str:
+    """The number that says how good the model is."""
+    reward = result.metrics.get("reward")
+    if result.final_loss is None and reward is not None:
+        return f"final reward {reward:.4f}"
+    return f"final loss {'none' if result.final_loss is None else f'{result.final_loss:.4f}'}"

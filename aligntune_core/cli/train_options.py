@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from aligntune_core.cli.lazy import GroupedCommand
+from aligntune_core.config import CONFIGS, TrainingConfig
 from aligntune_core.config.aliases import ALIASES
 from aligntune_core.config.describe import Setting, describe
-from aligntune_core.config.settings import CONFIGS, TrainingConfig
 from aligntune_core.plugins import BackendRegistry
 
 

@@ -1,17 +1,30 @@
-"""Settings: what there is (`settings`), other names for them (`aliases`), and how they are read (`load`)."""
+"""Settings: what all algorithms share (`settings`), what each adds (`offline`, `rollouts`, `policies`), other names for
+them (`aliases`), and how they are read (`load`)."""
 
+from aligntune_core.config.catalogue import CONFIGS
 from aligntune_core.config.fields import Float, NonNegative, PositiveFloat, PositiveInt, Share
 from aligntune_core.config.load import Layer, build_config, check_effects, file_layer
-from aligntune_core.config.settings import CONFIGS, CORE_SETTINGS, SftConfig, TrainingConfig, setting
+from aligntune_core.config.offline import DpoConfig, RewardModelConfig, SftConfig
+from aligntune_core.config.policies import DapoConfig, DrGrpoConfig, GrpoConfig, GspoConfig, PpoConfig
+from aligntune_core.config.rollouts import RolloutConfig
+from aligntune_core.config.settings import CORE_SETTINGS, TrainingConfig, setting
 
 __all__ = [
     "CONFIGS",
     "CORE_SETTINGS",
+    "DapoConfig",
+    "DpoConfig",
+    "DrGrpoConfig",
     "Float",
+    "GrpoConfig",
+    "GspoConfig",
     "Layer",
     "NonNegative",
     "PositiveFloat",
     "PositiveInt",
+    "PpoConfig",
+    "RewardModelConfig",
+    "RolloutConfig",
     "SftConfig",
     "Share",
     "TrainingConfig",

@@ -29,6 +29,15 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "lora_target_modules": ("target_modules", "lora_target", "lora_targets"),
     "report_to": ("loggers",),
     "logging_steps": ("log_interval",),
+    "reward_functions": ("reward_funcs", "reward_function"),
+    "reward_model_name": ("reward_model", "reward_model_path"),
+    "num_generations": ("group_size", "rollouts_per_prompt"),
+    "num_iterations": ("num_ppo_epochs", "ppo_epochs"),
+    "max_completion_length": ("response_length", "max_response_length"),
+    "epsilon": ("cliprange", "clip_range", "epsilon_low"),
+    "lam": ("gae_lambda",),
+    "critic_learning_rate": ("critic_lr",),
+    "whiten": ("whiten_advantages",),
 }
 
 BY_ALIAS = {alias: name for name, aliases in ALIASES.items() for alias in aliases}

@@ -53,6 +53,10 @@ def _bare(kind: Any) -> list[Any]:
 def _annotation(kinds: list[Any], name: str) -> str:
     """The type as a keyword argument may be written."""
     spelt = {tuple: "str | Sequence[str]", dict: "Mapping[str, Any]"}
+    if name == "reward_functions":
+        return "str | Callable[..., Any] | Mapping[str, Any] | Sequence[Any] | None"
+    if name == "reward_weights":
+        return "float | str | Sequence[float] | None"
     if name in ("column_mapping",):
         spelt[dict] = "Mapping[str, str]"
     if name in ("model_name", "dataset_name", "eval_dataset_name", "output_dir", "chat_template"):
@@ -76,6 +80,8 @@ def _default(value: Any) -> str:
         return ""
     if value == () or value == {}:
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -96,6 +102,7 @@ def describe(cls: type[TrainingConfig]) -> list[Setting]:
             )
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             source = cls.learning_rates[2] if name == "learning_rate" else str(extra.get("source", ""))
+            group = vars(home).get("title") or home.__name__.removesuffix("Config")
             found[name] = Setting(
                 name=name,
                 type=_WORDS.get(kinds[0], "text"),
@@ -103,6 +110,6 @@ def describe(cls: type[TrainingConfig]) -> list[Setting]:
                 default=default_text(cls, name),
                 description=field.description or "",
                 source=source,
-                group=vars(home).get("title") or home.__name__.removesuffix("Config"),
+                group=found[name].group if name in found else group,  # an algorithm's own default stays in its group
             )
     return list(found.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictStr
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StrictStr
 from pydantic_core import PydanticCustomError
 
 
@@ -52,6 +52,36 @@ def _options(value: object) -> object:
     return dict(value)
 
 
+def _listed_numbers(value: object) -> object:
+    return (value,) if isinstance(value, int | float) else _listed(value)
+
+
+def _functions(value: object) -> object:
+    """Rewards: names separated by commas, a YAML or JSON list as text, one function or mapping, or a list of these."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        from aligntune_core.config.yaml_file import read_value
+
+        try:
+            value = read_value(value)
+        except ValueError as error:
+            raise problem("must be names, or a list such as '[{name: format, pattern: …}]'") from error
+    if callable(value) or isinstance(value, Mapping):
+        value = (value,)
+    for each in (listed := _listed(value)) if isinstance(_listed(value), tuple) else ():
+        named = isinstance(each, Mapping) and isinstance(each.get("name"), str)
+        if not (callable(each) or isinstance(each, str) or named):
+            raise problem("must be names, functions, or mappings with a name")
+    return listed
+
+
+def _function_name(function: object) -> object:
+    """A reward as run.json keeps it: what was written, or the function's name."""
+    if isinstance(function, str | Mapping):
+        return function
+    home = getattr(function, "__module__", type(function).__module__)
+    return f"{home}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
 def _unset(value: object) -> object:
     """-1 and the word none are how other tools say: not set."""
     return None if value in (-1, "-1", "none", "None") and not isinstance(value, bool) else value
@@ -82,4 +112,10 @@ PathText = Annotated[Text, AfterValidator(_fits_a_path)]
 Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_listed)]
 Mapped = Annotated[dict[StrictStr, StrictStr], BeforeValidator(_mapped)]
 Options = Annotated[dict[StrictStr, Any], BeforeValidator(_options)]
+Weights = Annotated[tuple[Float, ...], BeforeValidator(_listed_numbers)]
+Functions = Annotated[
+    tuple[Any, ...],
+    BeforeValidator(_functions),
+    PlainSerializer(lambda functions: [_function_name(f) for f in functions], when_used="json"),
+]
 OptionalSteps = Annotated[PositiveInt | None, BeforeValidator(_unset)]

@@ -52,12 +52,16 @@ def file_layer(config: str | Path | Mapping[str, Any] | None) -> Layer:
     raise ConfigError(f"is a {type(config).__name__}", remedy, field="config")
 
 
-def _canonical(layer: Layer, known: Collection[str], problems: list[Problem]) -> dict[str, tuple[Any, str]]:
+def _canonical(layer: Layer, cls: type[TrainingConfig], problems: list[Problem]) -> dict[str, tuple[Any, str]]:
     """Name → (value, origin) with aliases resolved; unknown names and disagreeing aliases become problems."""
+    known: Collection[str] = cls.model_fields
     found: dict[str, tuple[Any, str]] = {}
     for key, value in layer.settings.items():
         name = key if key in known else BY_ALIAS.get(key, "")
-        if name not in known:
+        if key in cls.pinned:
+            text = f"{cls.algorithm} fixes it to '{cls.pinned[key]}'{layer.origin(key)}"
+            problems.append(Problem.of(key, text, "leave it out, or train another algorithm", value=value))
+        elif name not in known:
             guess = nearest(key, [*known, *BY_ALIAS])  # in the order of the settings
             remedy = f"did you mean '{guess}'?" if guess else "see 'aligntune train --help' for all settings"
             shown = key[:60] if key.isprintable() and key.strip() else repr(key[:60])
@@ -86,6 +90,7 @@ _WORDS = {
     "literal_error": "must be {expected}",
     "dict_type": "must be a mapping",
     "tuple_type": "must be a list",
+    "too_short": "must not be empty",
 }
 
 
@@ -136,7 +141,7 @@ def _at_odds(config: TrainingConfig) -> list[Problem]:
     for tracker in config.library_trackers:
         if find_spec(tracker) is None:
             clash("report_to", f"{tracker} is not installed", f"pip install {tracker}, or report_to: none")
-    return found
+    return found + config.coupled()
 
 
 def check_effects(config: TrainingConfig, *, has_eval: bool, has_adapter: bool = False) -> None:
@@ -178,12 +183,11 @@ def build_config(
     Raises:
         ConfigError: every bad field, one line each.
     """
-    known = list(cls.model_fields)
     problems: list[Problem] = []
     merged: dict[str, tuple[Any, str]] = {}
     for layer in layers:
         kept = {key: value for key, value in layer.settings.items() if key not in SELECTORS}
-        merged.update(_canonical(Layer(kept, layer.name, layer.lines), known, problems))
+        merged.update(_canonical(Layer(kept, layer.name, layer.lines), cls, problems))
     merged = {name: pair for name, pair in merged.items() if pair[0] is not None}
     if honoured is not None:
         text = "the chosen backend has no such setting"

@@ -13,3 +13,7 @@ SCHEDULERS = (
     "cosine_with_min_lr", "warmup_stable_decay",
 )  # fmt: skip
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "swanlab", "clearml", "neptune", "dvclive")
+PREFERENCE_LOSSES = (
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+)  # fmt: skip

@@ -5,9 +5,11 @@ A default that depends on the algorithm stands in that algorithm's class; every 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from aligntune_core.algorithms import did_you_mean, lookup
 from aligntune_core.config.fields import (
@@ -27,10 +29,14 @@ from aligntune_core.config.fields import (
 )
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS, TRACKERS
 from aligntune_core.discovery import PLUGINS, names
-from aligntune_core.errors import ConfigError
+from aligntune_core.errors import ConfigError, Problem
 from aligntune_core.values import MODEL_TYPES, TASKS
 
-REQUIRED = {"model_name": "give a local folder or a hub name", "dataset_name": "give a file, a folder or a hub name"}
+REQUIRED = {
+    "model_name": "give a local folder or a hub name",
+    "dataset_name": "give a file, a folder or a hub name",
+    "reward_functions": "give a reward's name, FILE.py:name, module:function or a function; or a reward_model_name",
+}
 """The settings that have no default, and what they want."""
 
 CORE_SETTINGS = frozenset(
@@ -51,7 +57,9 @@ def setting(default: Any, text: str, source: str = OURS) -> Any:
     return Field(default=default, description=text, json_schema_extra={"source": source})
 
 
-def _choice(*choices: str, kind: str) -> BeforeValidator:
+def choice(*choices: str, kind: str) -> BeforeValidator:
+    """One of the choices, in any spelling."""
+
     def check(value: object) -> object:
         if value is None:
             return None
@@ -61,6 +69,20 @@ def _choice(*choices: str, kind: str) -> BeforeValidator:
         return found
 
     return BeforeValidator(check)
+
+
+def choices_of(*choices: str, kind: str) -> AfterValidator:
+    """Each of several names is one of the choices, in any spelling."""
+
+    def check(values: tuple[str, ...]) -> tuple[str, ...]:
+        found = []
+        for value in values:
+            if (name := lookup(value, choices)) is None:
+                raise problem(f"'{value[:40]}' is none of the choices", did_you_mean(value, choices, kind))
+            found.append(name)
+        return tuple(found)
+
+    return AfterValidator(check)
 
 
 def _trackers(value: object) -> object:
@@ -114,12 +136,12 @@ class ModelSettings(Group):
         None, "A Jinja template, or the path of a .jinja file, for a tokenizer without one."
     )
     precision: Annotated[
-        Literal["auto", "bf16", "fp16", "fp32"], _choice("auto", "bf16", "fp16", "fp32", kind="the choices are")
+        Literal["auto", "bf16", "fp16", "fp32"], choice("auto", "bf16", "fp16", "fp32", kind="the choices are")
     ] = setting("auto", "Precision of the computation; auto: bf16 where the GPU can, else fp16 on a GPU, fp32 on CPU.")
-    task_type: Annotated[str, _choice(*TASKS, kind="the tasks are")] | None = setting(
+    task_type: Annotated[str, choice(*TASKS, kind="the tasks are")] | None = setting(
         None, "The task; unset: inferred from the rows."
     )
-    model_type: Annotated[str, _choice(*MODEL_TYPES, kind="the model types are")] | None = setting(
+    model_type: Annotated[str, choice(*MODEL_TYPES, kind="the model types are")] | None = setting(
         None, "The kind of model; unset: read from the checkpoint."
     )
 
@@ -138,15 +160,6 @@ class DataSettings(Group):
     max_samples: PositiveInt | None = setting(None, "Use the first so many rows.")
     column_mapping: Mapped = setting({}, "Names of your columns: ours=theirs, such as prompt=question.")
     system_prompt: Text | None = setting(None, "A system message before each conversation that has none.")
-    max_seq_length: PositiveInt = setting(
-        1024, "Longest row, in tokens; longer ones are cut at the end.", "TRL's SFTConfig"
-    )
-    packing: bool = setting(
-        False, "Put several short rows into one sequence; refused where rows could see each other.", HF
-    )
-    assistant_only_loss: bool | None = setting(
-        None, "Train the answers only; unset: yes where a row has a question and an answer."
-    )
 
 
 class TrainingSettings(Group):
@@ -161,14 +174,14 @@ class TrainingSettings(Group):
     learning_rate: Annotated[PositiveFloat, Field(le=1.0)] | None = setting(
         None, "Peak learning rate; unset: the algorithm's, higher with LoRA.", "the algorithm's table"
     )
-    lr_scheduler: Annotated[str, _choice(*SCHEDULERS, kind="the schedules are")] = setting(
+    lr_scheduler: Annotated[str, choice(*SCHEDULERS, kind="the schedules are")] = setting(
         "cosine", "How the learning rate falls.", "Loshchilov and Hutter 2016, arXiv:1608.03983"
     )
     warmup_steps: NonNegative = setting(
         0.03, "Steps of linear warm-up; below 1: a share of all steps.", "Stanford Alpaca"
     )
     weight_decay: NonNegative = setting(0.0, "Decoupled weight decay.", HF)
-    optimizer: Annotated[str, _choice(*OPTIMIZERS, kind="the optimizers are")] = setting(
+    optimizer: Annotated[str, choice(*OPTIMIZERS, kind="the optimizers are")] = setting(
         "adamw_torch_fused", "The optimizer.", "Loshchilov and Hutter 2017, arXiv:1711.05101; fused as in TRL"
     )
     max_grad_norm: NonNegative = setting(1.0, "Gradients are clipped to this norm; 0: never.", HF)
@@ -210,7 +223,7 @@ class RunSettings(Group):
     report_to: Annotated[Names, BeforeValidator(_trackers)] = setting(
         (), "Trackers to report to, plugins among them; none: no tracker, nothing leaves the machine.", HF
     )
-    isolation: Annotated[Literal["auto", "none"], _choice("auto", "none", kind="the choices are")] = setting(
+    isolation: Annotated[Literal["auto", "none"], choice("auto", "none", kind="the choices are")] = setting(
         "auto", "Which process trains; auto: the backend decides; none: this one."
     )
     backend_options: Options = setting({}, "Anything else, passed to the backend's own config and checked there.")
@@ -222,10 +235,18 @@ class TrainingConfig(RunSettings, AdapterSettings, TrainingSettings, DataSetting
     Attributes:
         algorithm: its canonical name.
         learning_rates: the default for full fine-tuning and with LoRA, and their source.
+        rows: what a row holds: an answer to learn, a preference between two, or a prompt to answer.
+        pinned: what the algorithm fixes and is no setting, by its name in the papers and in TRL.
     """
 
     algorithm: ClassVar[str] = ""
+    rows: ClassVar[Literal["answers", "preferences", "prompts"]] = "answers"
+    pinned: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     learning_rates: ClassVar[tuple[float, float, str]] = (2e-5, 2e-4, "")
+
+    def coupled(self) -> list[Problem]:
+        """Settings that are each fine, but not together; an algorithm's class adds its own."""
+        return []
 
     @property
     def library_trackers(self) -> list[str]:
@@ -243,7 +264,7 @@ class TrainingConfig(RunSettings, AdapterSettings, TrainingSettings, DataSetting
         dumped = self.model_dump(mode="json", include=set(self.model_fields_set))
         return {name: value for name, value in dumped.items() if value is not None}
 
-    def settled(self, *, quantised: bool, adapter: bool = False) -> TrainingConfig:
+    def settled(self, *, quantised: bool, adapter: bool = False) -> Self:
         """With `use_peft` and `learning_rate` decided, now that it is known what the checkpoint is.
 
         Args:
@@ -261,21 +282,11 @@ class TrainingConfig(RunSettings, AdapterSettings, TrainingSettings, DataSetting
         if use_peft is None:
             use_peft = quantised or adapter or self.load_in_4bit or self.load_in_8bit
         rate = self.learning_rate or self.learning_rates[1 if use_peft else 0]
-        copy = self.model_copy(update={"use_peft": use_peft, "learning_rate": rate})
-        copy.__pydantic_fields_set__.clear()  # what the user set is still only what the user set
+        return self.decided(use_peft=use_peft, learning_rate=rate)
+
+    def decided(self, **values: Any) -> Self:
+        """A copy with values that we decided; what the user set is still only what the user set."""
+        copy = self.model_copy(update=values)
+        copy.__pydantic_fields_set__.clear()
         copy.__pydantic_fields_set__.update(self.model_fields_set)
         return copy
-
-
-class SftConfig(TrainingConfig):
-    """Supervised fine-tuning."""
-
-    algorithm = "sft"
-    learning_rates = (
-        2e-5,
-        2e-4,
-        "full: TRL's SFTConfig and Stanford Alpaca; LoRA: Dettmers et al. 2023, arXiv:2305.14314, table 9",
-    )
-
-
-CONFIGS: dict[str, type[TrainingConfig]] = {cls.algorithm: cls for cls in (SftConfig,)}

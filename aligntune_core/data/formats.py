@@ -1,148 +1,124 @@
-"""What rows mean: the formats that are recognised, and the one shape that each is brought into.
+"""What rows mean: the formats that are recognised, for each kind of algorithm, and the one shape they are brought into.
 
-    columns                          format              given to a backend as
-    messages                         messages            {"messages": [...], "context": 0}
-    prompt, completion (messages)    prompt_completion   {"messages": [...], "context": messages of the prompt}
-    prompt, completion (text)        prompt_completion   {"prompt", "completion"}: joined as they stand, as in TRL
-    instruction, output[, input]     instruction         {"messages": [...], "context": ...}
-    text                             text                {"text"}
-
-`context` counts the leading messages that are never trained.
+How a row of each format is shaped stands in `answers`, `preferences` and `prompts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from aligntune_core.algorithms import did_you_mean
-from aligntune_core.errors import DataError, kind_of
+from aligntune_core.data import answers, preferences, prompts
+from aligntune_core.errors import DataError
 
-Shape = Literal["text", "prompt_completion", "messages"]
-ROLES = ("system", "developer", "user", "assistant", "tool")
+Kind = Literal["answers", "preferences", "prompts"]
+Shape = Literal[
+    "text", "prompt_completion", "messages", "preference", "preference_messages", "prompt", "prompt_messages"
+]
+Shaper = Callable[[Mapping[str, Any], str | None], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
-    """A recognised format: its columns, and the task that its rows speak of."""
+    """A recognised format.
+
+    Attributes:
+        name: as it is told.
+        required, optional: its columns.
+        shape: a row and the system prompt → the row as backends get it; a ValueError says the column and why.
+        task: what its rows speak of; empty: conversations are chat_completion, texts text_generation.
+    """
 
     name: str
     required: tuple[str, ...]
     optional: tuple[str, ...]
-    task: str
+    shape: Shaper
+    task: str = ""
 
 
-FORMATS = (
-    RowFormat("messages", ("messages",), (), "chat_completion"),
-    RowFormat("prompt_completion", ("prompt", "completion"), (), "instruction_following"),
-    RowFormat("instruction", ("instruction", "output"), ("input",), "instruction_following"),
-    RowFormat("text", ("text",), (), "text_generation"),
-)
-KNOWN_COLUMNS = sorted({c for f in FORMATS for c in (*f.required, *f.optional)})
+FORMATS: Mapping[Kind, tuple[RowFormat, ...]] = {
+    "answers": (
+        RowFormat("messages", ("messages",), (), answers.messages, "chat_completion"),
+        RowFormat(
+            "prompt_completion", ("prompt", "completion"), (), answers.prompt_completion, "instruction_following"
+        ),
+        RowFormat("instruction", ("instruction", "output"), ("input",), answers.instruction, "instruction_following"),
+        RowFormat("text", ("text",), (), answers.text, "text_generation"),
+    ),
+    "preferences": (RowFormat("preference", ("chosen", "rejected"), ("prompt",), preferences.preference),),
+    "prompts": (
+        RowFormat("prompt", ("prompt",), (), prompts.prompt),
+        RowFormat("messages", ("messages",), (), prompts.messages),
+        RowFormat("instruction", ("instruction",), ("input",), prompts.instruction, "instruction_following"),
+    ),
+}
+"""By what an algorithm learns from; where several fit, the first."""
+
+LEARNT: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
+    "answers": answers.learnt,
+    "preferences": preferences.learnt,
+    "prompts": prompts.learnt,
+}
+"""The text of a shaped row without which there is nothing to learn from it."""
 
 
-def recognise(columns: Collection[str], field: str = "dataset_name", name: str = "") -> RowFormat:
+def recognise(
+    columns: Collection[str], field: str = "dataset_name", name: str = "", kind: Kind = "answers"
+) -> RowFormat:
     """The format of rows with these columns; where several fit, the first of `FORMATS`.
 
     Raises:
         DataError: none fits; the remedy lists what is read.
     """
-    for candidate in FORMATS:
+    for candidate in FORMATS[kind]:
         if set(candidate.required) <= set(columns):
             return candidate
-    shapes = "; or ".join("+".join(f.required) for f in FORMATS)
+    shapes = "; or ".join("+".join(f.required) for f in FORMATS[kind])
     remedy = f"rows need {shapes}; rename yours with column_mapping"
     what = f"the columns are {', '.join(sorted(columns)[:12])}" if columns else "the rows have no columns"
     raise DataError(what, remedy, field=field, value=name)
 
 
-def check_mapping(mapping: Mapping[str, str], columns: Collection[str]) -> None:
+def known_columns(kind: Kind) -> list[str]:
+    """The columns of all formats of a kind, sorted."""
+    return sorted({c for f in FORMATS[kind] for c in (*f.required, *f.optional)})
+
+
+def check_mapping(mapping: Mapping[str, str], columns: Collection[str], kind: Kind = "answers") -> None:
     """Check a `column_mapping` ({ours: theirs}) against the columns that there are.
 
     Raises:
-        DataError: ours is no column of any format, or theirs is not in the data.
+        DataError: ours is no column of any format (rewards take any), or theirs is not in the data.
     """
-    taken = list(mapping.values())
+    taken, known = list(mapping.values()), known_columns(kind)
     for ours, theirs in mapping.items():
         if taken.count(theirs) > 1:
             problem = f"'{theirs}' cannot be two columns of ours"
             raise DataError(problem, "name it once", field="column_mapping", value=dict(mapping))
-        if ours not in KNOWN_COLUMNS:
-            remedy = did_you_mean(ours, KNOWN_COLUMNS, "ours are")
+        if ours not in known and kind != "prompts":
+            remedy = did_you_mean(ours, known, "ours are")
             raise DataError(f"'{ours}' is no column of ours", remedy, field="column_mapping", value=dict(mapping))
         if theirs not in columns:
             remedy = did_you_mean(theirs, columns, "the columns are")
             raise DataError(f"the data has no column '{theirs}'", remedy, field="column_mapping", value=dict(mapping))
 
 
-def _text(row: Mapping[str, Any], column: str) -> str:
-    value = row.get(column)
-    if not isinstance(value, str):
-        raise ValueError(f"column '{column}': {kind_of(value)}, expected text")
-    return value
-
-
-def _messages(value: Any, column: str) -> list[dict[str, str]]:
-    if not isinstance(value, list):
-        raise ValueError(f"column '{column}': {kind_of(value)}, expected a list of {{role, content}}")
-    if not value:
-        raise ValueError(f"column '{column}': an empty list")
-    found = []
-    for turn, message in enumerate(value, 1):
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in ROLES:
-            raise ValueError(f"column '{column}', message {turn}: role {role!r:.30} is none of {', '.join(ROLES)}")
-        content = message.get("content")
-        if not isinstance(content, str):
-            raise ValueError(f"column '{column}', message {turn}: content is {kind_of(content)}, expected text")
-        found.append({"role": role, "content": content})
-    return found
-
-
-def _conversation(messages: list[dict[str, str]], context: int, system_prompt: str | None) -> dict[str, Any]:
-    if system_prompt and messages[0]["role"] not in ("system", "developer"):
-        messages, context = [{"role": "system", "content": system_prompt}, *messages], context + 1
-    if not any(m["role"] == "assistant" for m in messages[context:]):
-        raise ValueError("no assistant message: there is no answer to learn")
-    return {"messages": messages, "context": context}
-
-
-def question(instruction: str, context: str) -> str:
-    """An instruction and its input as one question: with a blank line between."""
-    return f"{instruction}\n\n{context}" if context.strip() else instruction
-
-
-def normalise(row: Mapping[str, Any], row_format: RowFormat, system_prompt: str | None = None) -> dict[str, Any]:
-    """A row in the shape that backends get.
-
-    Raises:
-        ValueError: the row does not fit; says the column and why, without the row's number.
-    """
-    if row_format.name == "text":
-        return {"text": _text(row, "text")}
-    if row_format.name == "messages":
-        return _conversation(_messages(row["messages"], "messages"), 0, system_prompt)
-    if row_format.name == "instruction":
-        extra = "" if row.get("input") is None else _text(row, "input")
-        asked = {"role": "user", "content": question(_text(row, "instruction"), extra)}
-        answer = {"role": "assistant", "content": _text(row, "output")}
-        return _conversation([asked, answer], 1, system_prompt)
-    if isinstance(row["prompt"], list):
-        prompt, completion = _messages(row["prompt"], "prompt"), _messages(row["completion"], "completion")
-        return _conversation([*prompt, *completion], len(prompt), system_prompt)
-    return {"prompt": _text(row, "prompt"), "completion": _text(row, "completion")}
-
-
-def shape_of(row: Mapping[str, Any]) -> Shape:
-    """The shape of a normalised row."""
+def shape_of(row: Mapping[str, Any], kind: Kind = "answers") -> Shape:
+    """The shape of a shaped row."""
+    if kind == "preferences":
+        return "preference" if isinstance(row["prompt"], str) else "preference_messages"
+    if kind == "prompts":
+        return "prompt" if isinstance(row["prompt"], str) else "prompt_messages"
     return "text" if "text" in row else "messages" if "messages" in row else "prompt_completion"
 
 
-def answer_of(row: Mapping[str, Any]) -> str:
-    """The text that a normalised row trains."""
-    if "text" in row:
-        return str(row["text"])
-    if "completion" in row:
-        return str(row["completion"])
-    return "".join(m["content"] for m in row["messages"][row["context"] :] if m["role"] == "assistant")
+def is_chat(shape: str) -> bool:
+    """Whether rows of this shape are conversations, which the chat template writes."""
+    return shape.endswith("messages")
+
+
+def task_of(row_format: RowFormat, shape: str) -> str:
+    """What rows speak of."""
+    return row_format.task or ("chat_completion" if is_chat(shape) else "text_generation")

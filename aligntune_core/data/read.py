@@ -9,21 +9,15 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aligntune_core.algorithms import did_you_mean
+from aligntune_core.config.rollouts import HIDDEN_ROW
 from aligntune_core.config.template import template_text
-from aligntune_core.data.formats import (
-    RowFormat,
-    answer_of,
-    check_mapping,
-    normalise,
-    recognise,
-    shape_of,
-)
+from aligntune_core.data.formats import LEARNT, RowFormat, check_mapping, is_chat, recognise, shape_of, task_of
 from aligntune_core.data.heads import check_files
 from aligntune_core.data.source import Source, find_source
 from aligntune_core.errors import BackendUnavailableError, ConfigError, DataError, gist, kind_of
@@ -137,39 +131,50 @@ def _as_dataset(rows: Any, field: str) -> Any:
     raise DataError(what, "pass a datasets.Dataset or a list of mappings, one for each row", field=field)
 
 
-def _renamed(dataset: Any, mapping: Mapping[str, str]) -> Any:
-    check_mapping(mapping, dataset.column_names)
+def _renamed(dataset: Any, config: TrainingConfig) -> Any:
+    mapping = config.column_mapping
+    check_mapping(mapping, dataset.column_names, config.rows)
     shadowed = [ours for ours in mapping if ours in dataset.column_names and ours not in mapping.values()]
     dataset = dataset.remove_columns(shadowed)
     return dataset.rename_columns({theirs: ours for ours, theirs in mapping.items() if theirs != ours})
 
 
-def _normalised(dataset: Any, row_format: RowFormat, config: TrainingConfig, field: str, name: str) -> Any:
+def _shaped(dataset: Any, row_format: RowFormat, config: TrainingConfig, field: str, name: str) -> Any:
     """Every row checked and in its shape; the bad ones are named together."""
     bad: list[str] = []
-    empty = 0
-
-    def good() -> Iterator[dict[str, Any]]:
-        nonlocal empty
-        for number, row in enumerate(dataset, 1):
-            try:
-                shaped = normalise(row, row_format, config.system_prompt)
-            except ValueError as error:
-                bad.append(f"row {number}, {error}")
-                continue
-            empty += not answer_of(shaped).strip()
-            yield shaped
-
-    shaped_rows = list(good())
+    shaped_rows: list[dict[str, Any]] = []
+    for number, row in enumerate(dataset, 1):
+        try:
+            shaped_rows.append(row_format.shape(row, config.system_prompt))
+            if shape_of(shaped_rows[-1], config.rows) != shape_of(shaped_rows[0], config.rows):
+                raise ValueError("is no conversation, or is one, unlike the first row")
+        except ValueError as error:
+            bad.append(f"row {number}, {error}")
     if bad:
         more = f" and {len(bad) - SHOWN} more rows" if len(bad) > SHOWN else ""
         raise DataError("; ".join(bad[:SHOWN]) + more, "mend or remove these rows", field=field, value=name)
-    if empty * 2 > len(shaped_rows):
-        problem = f"{empty} of {len(shaped_rows)} rows have nothing to train"
-        raise DataError(problem, "give rows with an answer", field=field, value=name)
-    if empty:
-        log.warning("%s: %d of %d rows have an empty answer", field, empty, len(shaped_rows))
+    _check_learnt(shaped_rows, config, field, name)
+    if config.rows == "prompts":
+        shaped_rows = [{**row, HIDDEN_ROW: number} for number, row in enumerate(shaped_rows, 1)]
     return _library().Dataset.from_list(shaped_rows)
+
+
+NOTHING = {
+    "answers": ("have nothing to train", "give rows with an answer"),
+    "preferences": ("have a chosen answer that is equal to the rejected one", "give pairs that differ"),
+    "prompts": ("have an empty prompt", "give rows with a prompt"),
+}
+"""Of rows from which nothing can be learnt: what they are, and the remedy."""
+
+
+def _check_learnt(rows: Sequence[Mapping[str, Any]], config: TrainingConfig, field: str, name: str) -> None:
+    """Count the rows that hold nothing to learn from; more than half of them are refused."""
+    empty = sum(not LEARNT[config.rows](row).strip() for row in rows)
+    what, remedy = NOTHING[config.rows]
+    if empty * 2 > len(rows):
+        raise DataError(f"{empty} of {len(rows)} rows {what}", remedy, field=field, value=name)
+    if empty:
+        log.warning("%s: %d of %d rows %s", field, empty, len(rows), what)
 
 
 def _one(
@@ -184,23 +189,24 @@ def _one(
         dataset, label = _read_source(source, split, field), source.name
     if not len(dataset):
         raise DataError("has 0 rows", "give rows to train on", field=field, value=label)
-    dataset = _renamed(dataset, config.column_mapping)
-    row_format = recognise(dataset.column_names, field, label)
+    dataset = _renamed(dataset, config)
+    row_format = recognise(dataset.column_names, field, label, config.rows)
     if field == "dataset_name" and config.max_samples:
         dataset = dataset.select(range(min(config.max_samples, len(dataset))))
     return dataset, row_format, label
 
 
-def _announce(dataset: Any, row_format: RowFormat, label: str) -> None:
+def _announce(dataset: Any, row_format: RowFormat, label: str, config: TrainingConfig) -> None:
     used = [*row_format.required, *(c for c in row_format.optional if c in dataset.column_names)]
     unused = sorted(set(dataset.column_names) - set(used))
-    rest = f"; columns not used: {', '.join(unused)}" if unused else ""
+    fate = "for the rewards" if config.rows == "prompts" else "not used"
+    rest = f"; columns {fate}: {', '.join(unused)}" if unused else ""
     log.info("%s: %d rows, read as %s from %s%s", label, len(dataset), row_format.name, "+".join(used), rest)
 
 
 def _refuse_misfits(config: TrainingConfig, shape: str) -> None:
     """Settings that rows of this shape cannot honour."""
-    if shape != "messages":
+    if not is_chat(shape):
         for name in ("system_prompt", "chat_template"):
             if value := getattr(config, name):
                 remedy = "give rows of messages, or instruction and output"
@@ -209,7 +215,7 @@ def _refuse_misfits(config: TrainingConfig, shape: str) -> None:
                 )
     if config.chat_template:
         template_text(config.chat_template)
-    if shape == "text" and config.assistant_only_loss:
+    if shape == "text" and getattr(config, "assistant_only_loss", None):
         remedy = "leave it out: every token of a text is trained"
         raise ConfigError("rows of plain text have no answer", remedy, field="assistant_only_loss", value=True)
 
@@ -226,14 +232,14 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
         ConfigError: a setting that these rows cannot honour.
     """
     dataset, row_format, label = _one(train_dataset, config.dataset_name, config.split, config, "dataset_name")
-    _announce(dataset, row_format, label)
-    train = _normalised(dataset, row_format, config, "dataset_name", label)
-    shape = shape_of(train[0])
+    _announce(dataset, row_format, label, config)
+    train = _shaped(dataset, row_format, config, "dataset_name", label)
+    shape = shape_of(train[0], config.rows)
     _refuse_misfits(config, shape)
     held_back = None
     if eval_dataset is not None or config.eval_dataset_name:
         raw, eval_format, eval_label = _one(eval_dataset, config.eval_dataset_name, None, config, "eval_dataset_name")
-        held_back = _normalised(raw, eval_format, config, "eval_dataset_name", eval_label)
+        held_back = _shaped(raw, eval_format, config, "eval_dataset_name", eval_label)
     elif config.eval_fraction:
         if math.ceil(config.eval_fraction * len(train)) >= len(train):
             problem = f"of {len(train)} rows none would be left to train on"
@@ -246,7 +252,7 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
         log.warning("batch_size = %d: there are %d rows, so a batch holds no more", config.batch_size, len(train))
     source = find_source(config.dataset_name) if train_dataset is None and config.dataset_name else None
     sha256 = (source.sha256() if source else None) or _digest(train)
-    return Rows(train, held_back, shape, row_format.task, label, sha256)
+    return Rows(train, held_back, shape, task_of(row_format, shape), label, sha256)
 
 
 def _digest(rows: Any) -> str:

@@ -93,7 +93,7 @@ def _broken_cell(cell: object, support: object) -> str:
 def _broken_about(about: object, name: str) -> bool:
     if not isinstance(about, Algorithm) or about.name != name:
         return True
-    short = (about.title, about.summary, about.paper)
+    short = (about.title, about.summary, about.paper, about.difference)
     return any(_broken_text(text, LONGEST_NOTE) for text in short) or _broken_text(
         about.formula, LONGEST_FORMULA, lines=True
     )

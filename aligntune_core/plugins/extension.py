@@ -1,4 +1,4 @@
-"""Plugins that are no backends: the commands and the callbacks (trackers) that they bring. None loads unasked."""
+"""Plugins that are no backends: the commands, callbacks (trackers) and rewards that they bring. None loads unasked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from aligntune_core.plugins.failure import Disabled, LoadFailure
 from aligntune_core.plugins.guard import guarded, refuse_from_within
 from aligntune_core.plugins.loading import Loaded, load_each
 from aligntune_core.plugins.manager import Hooks
+from aligntune_core.rewards.values import Reward
 from aligntune_core.values import Callback, RunInfo
 
 if TYPE_CHECKING:
@@ -76,6 +77,15 @@ class Extension:
             PluginContractError: the hook gave something else.
         """
         return self._asked("provides_callbacks", Callback, run=run)
+
+    @property
+    def rewards(self) -> list[Reward]:
+        """The rewards that it brings.
+
+        Raises:
+            PluginContractError: the hook gave something else.
+        """
+        return self._asked("provides_rewards", Reward)
 
 
 def load_extensions(found: Iterable[Entry] | None = None, control: Control | None = None) -> Loaded[Extension]:

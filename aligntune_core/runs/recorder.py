@@ -18,8 +18,10 @@ from aligntune_core.values import Callback
 FATAL = ("loss", "grad_norm", "reward")
 """Numbers without which a run is pointless once one of them is not finite."""
 SPLITS = ("train", "eval")
-COLUMNS = ("step", "epoch", "time", "split")
+COLUMNS = ("step", "epoch", "time", "split", "samples")
 LONGEST_SAMPLE = 20_000
+SHORT_SAMPLE = 500
+"""Characters of a sample in a row of metrics; samples.jsonl has more of it."""
 
 
 def _check(holds: bool, promise: str) -> None:
@@ -55,6 +57,7 @@ class Recorder:
         self.stop_signal: int | None = None
         self._folder, self._callbacks, self._keep = folder, callbacks, keep
         self._max_steps = max_steps
+        self._samples: list[dict[str, str]] = []
 
     @property
     def stopping(self) -> bool:
@@ -97,6 +100,8 @@ class Recorder:
         bad = sorted(name for name, value in values.items() if not math.isfinite(value))
         row = {"step": step, "epoch": round(epoch, 6), "time": round(time.time(), 3), "split": split}
         row |= {name: None if name in bad else value for name, value in values.items()}
+        if self._samples:
+            row["samples"], self._samples = self._samples, []
         self.rows.append(row)
         if self._folder.writes:
             append(self._folder.path / METRICS, row)
@@ -127,11 +132,12 @@ class Recorder:
         self.checkpoints.append(step)
 
     def sample(self, step: int, prompt: str, completion: str) -> None:
-        """Keep a sample generation for the report, cut where it is very long."""
+        """Keep a sample generation for the report and, shorter, for the next row of metrics."""
         _check(isinstance(prompt, str) and isinstance(completion, str), "sample() takes two texts")
         if self._folder.writes:
             texts = {"prompt": prompt[:LONGEST_SAMPLE], "completion": completion[:LONGEST_SAMPLE]}
             append(self._folder.path / SAMPLES, {"step": step, **texts})
+        self._samples.append({"prompt": prompt[:SHORT_SAMPLE], "completion": completion[:SHORT_SAMPLE]})
 
     def end(self, status: str) -> None:
         """The run is over: finished, failed or interrupted."""

@@ -27,7 +27,15 @@ CHARTS: Final = {
     "loss": "Loss",
     "learning_rate": "Learning rate",
     "reward": "Reward",
+    "rewards/accuracies": "Preference accuracy",
+    "accuracy": "Preference accuracy",
+    "rewards/margins": "Margin of the implicit rewards",
     "kl": "KL to the reference model",
+    "clip_ratio/region_mean": "Clipped share of the tokens",
+    "completions/mean_length": "Completion length (tokens)",
+    "completions/clipped_ratio": "Share of answers cut at the longest length",
+    "value_loss": "Value loss",
+    "dynamic_sampling/replaced": "Share of groups replaced",
     "grad_norm": "Gradient norm",
     "tokens_per_second": "Tokens per second",
 }
@@ -167,10 +175,20 @@ def value_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+_FIGURES: Final = (
+    ("reward", "train", "Reward"),
+    ("reward", "eval", "Eval reward"),
+    ("loss", "train", "Final loss"),
+    ("loss", "eval", "Eval loss"),
+)
+
+
 def _key_figures(run: Mapping[str, Any], metrics: Mapping[str, Series]) -> Iterator[tuple[str, str, str]]:
     """(label, value, small print) of each figure that the run has."""
-    for split, label in (("train", "Final loss"), ("eval", "Eval loss")):
-        if values := list(metrics["loss"].get(split, {}).values()):
+    for name, split, label in _FIGURES:
+        if "reward" in metrics and name == "loss":  # the loss of a policy says nothing of how good it is
+            continue
+        if values := list(metrics[name].get(split, {}).values()):
             yield label, number(values[-1]), f"from {number(values[0])}" if len(values) > 1 else ""
     if _finite(done := run.get("steps_done")):
         planned = run.get("steps_planned")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aligntune_core.config import TrainingConfig
+from aligntune_core.config import CONFIGS, TrainingConfig
 from aligntune_core.environment import Environment
 from aligntune_core.hookspecs import hookimpl
 from aligntune_core.values import AlgorithmSupport, Availability, RunEvents, Support, TrainRequest
@@ -146,9 +146,13 @@ class FakeBackend:
 
     @hookimpl
     def provides_algorithms(self) -> list[AlgorithmSupport]:
-        settings = frozenset(TrainingConfig.model_fields)
         return [
-            AlgorithmSupport(algorithm=a, cells=self._cells, preference=self._preference, settings=settings)
+            AlgorithmSupport(
+                algorithm=a,
+                cells=self._cells,
+                preference=self._preference,
+                settings=frozenset(CONFIGS.get(a, TrainingConfig).model_fields),
+            )
             for a in self._algorithms
         ]
 

@@ -12,7 +12,7 @@ from aligntune_core.algorithms import ALGORITHMS
 from aligntune_core.config.aliases import ALIASES
 from aligntune_core.config.describe import Setting, describe
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS, TRACKERS
-from aligntune_core.config.settings import CONFIGS, TrainingConfig
+from aligntune_core.config import CONFIGS, TrainingConfig
 from aligntune_core.values import MODEL_TYPES, TASKS
 
 CHOICES = {

@@ -68,6 +68,9 @@ class FuturePluginSpecs:
     @hookspec(firstresult=True)
     def provides_callbacks(self, run: object, later: object) -> Any: ...
 
+    @hookspec(firstresult=True)
+    def provides_rewards(self, later: object) -> Any: ...
+
 
 PAIRS = [(BackendSpecs, FutureBackendSpecs), (PluginSpecs, FuturePluginSpecs)]
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from aligntune_core import AlgorithmSupport, Support, hookimpl
 from aligntune_core.algorithms import Algorithm
-from aligntune_core.config.settings import SftConfig, setting
+from aligntune_core.config import SftConfig, setting
 from aligntune_core.testing import BackendSuite, FakeBackend, FakeDistribution, Other, fake_entry
 
 RANGE = FakeDistribution(requires=("aligntune>=0.1,<0.2",))

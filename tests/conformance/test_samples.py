@@ -10,7 +10,7 @@ from pydantic import Field
 from aligntune_core.config import CONFIGS, CORE_SETTINGS, TrainingConfig, build_config
 from aligntune_core.config.fields import Names, OptionalSteps, PositiveInt, Share
 from aligntune_core.config.load import Layer
-from aligntune_core.config.settings import SftConfig, setting
+from aligntune_core.config import SftConfig, setting
 from aligntune_core.data.formats import normalise, recognise
 from aligntune_core.testing.suite import samples
 

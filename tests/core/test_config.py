@@ -17,7 +17,7 @@ from aligntune_core.config.aliases import ALIASES, BY_ALIAS
 from aligntune_core.config.describe import describe
 from aligntune_core.errors import ConfigError
 
-NAMES = set(SftConfig.model_fields)
+NAMES = {name for cls in CONFIGS.values() for name in cls.model_fields}
 
 
 def build(settings: Mapping[str, Any] | None = None, **keywords: Any) -> TrainingConfig:
@@ -66,14 +66,22 @@ def test_a_keyword_of_none_means_not_set() -> None:
 @pytest.mark.parametrize("alias", BY_ALIAS)
 def test_an_alias_means_its_setting(alias: str) -> None:
     name = BY_ALIAS[alias]
-    value = {"column_mapping": {"prompt": "q"}, "report_to": "none"}.get(name, _sample(name))
-    assert list(build({alias: value}).given) == [name]
+    cls = next(cls for cls in CONFIGS.values() if name in cls.model_fields)
+    value = {"column_mapping": {"prompt": "q"}, "report_to": "none"}.get(name, _sample(cls, name))
+    assert list(build_config(cls, [Layer({alias: value})]).given) == [name]
 
 
-def _sample(name: str) -> Any:
+def _sample(cls: type[TrainingConfig], name: str) -> Any:
     """A value that the setting takes."""
-    default = SftConfig.model_fields[name].get_default()
-    words = {"eval_fraction": 0.5, "learning_rate": 1e-3, "resume": "auto", "max_steps": 3, "use_peft": True}
+    default = cls.model_fields[name].get_default()
+    words = {
+        "eval_fraction": 0.5,
+        "learning_rate": 1e-3,
+        "critic_learning_rate": 1e-3,
+        "resume": "auto",
+        "max_steps": 3,
+        "use_peft": True,
+    }
     return default if default is not None else words.get(name, 3 if name.endswith(("size", "steps")) else "text")
 
 

@@ -232,4 +232,4 @@ def test_rows_that_mostly_train_nothing_are_refused_and_a_few_are_told(caplog: p
     empty = {"prompt": "q", "completion": ""}
     assert "2 of 3 rows have nothing to train" in refusal([empty, empty, ROWS[0]]).problem
     load([empty, *ROWS])
-    assert "1 of 21 rows have an empty answer" in caplog.text
+    assert "1 of 21 rows have nothing to train" in caplog.text

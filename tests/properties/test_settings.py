@@ -19,7 +19,7 @@ from aligntune_core.config.aliases import BY_ALIAS
 from aligntune_core.config.describe import describe
 from aligntune_core.config.fields import Names, Options, PositiveFloat, Share
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS
-from aligntune_core.config.settings import SftConfig, setting
+from aligntune_core.config import SftConfig, setting
 from aligntune_core.errors import ConfigError
 from aligntune_core.values import MODEL_TYPES, TASKS
 

@@ -14,7 +14,7 @@ from transformers import Trainer, get_scheduler
 
 from aligntune_core import ConfigError, PluginContractError
 from aligntune_core.algorithms import did_you_mean
-from aligntune_core.config import TrainingConfig
+from aligntune_core.config import CONFIGS, TrainingConfig
 from aligntune_core.config.aliases import BY_ALIAS
 from aligntune_core.errors import gist
 
@@ -24,6 +24,7 @@ OWNED = {
     "lr_scheduler_type": "lr_scheduler", "optim": "optimizer", "bf16": "precision", "fp16": "precision",
 }  # fmt: skip
 """Library fields that a setting of ours decides; the other such fields have our name or an alias of it."""
+SETTINGS = frozenset(name for cls in CONFIGS.values() for name in (*cls.model_fields, *cls.pinned))
 
 
 def training_arguments(
@@ -81,23 +82,6 @@ def training_arguments(
     }
 
 
-def sft_arguments(config: TrainingConfig) -> dict[str, Any]:
-    """The arguments of SFTConfig alone; rows come tokenised, so TRL prepares nothing."""
-    return {
-        "max_length": config.max_seq_length,
-        "packing": config.packing,
-        "packing_strategy": "bfd",
-        "padding_free": False,
-        "eval_packing": False,
-        "shuffle_dataset": False,
-        "completion_only_loss": False,
-        "assistant_only_loss": False,
-        "loss_type": "nll",
-        "activation_offloading": False,
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-    }
-
-
 def with_options(arguments: Mapping[str, Any], options: Mapping[str, Any], config_class: type) -> dict[str, Any]:
     """The arguments and the user's `backend_options`, which may name any other field of the installed version.
 
@@ -106,7 +90,7 @@ def with_options(arguments: Mapping[str, Any], options: Mapping[str, Any], confi
     """
     fields = {f.name for f in dataclasses.fields(config_class) if f.init}
     for name, value in options.items():
-        ours = OWNED.get(name) or (name if name in TrainingConfig.model_fields else BY_ALIAS.get(name))
+        ours = OWNED.get(name) or (name if name in SETTINGS else BY_ALIAS.get(name))
         if ours:
             raise ConfigError(f"'{name}' is decided by {ours}", f"set {ours}", field="backend_options", value=value)
         if name.startswith(("hub_", "push_to_hub")):

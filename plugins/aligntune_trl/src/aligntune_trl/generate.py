@@ -34,10 +34,12 @@ def end_ids(model: Any, tokenizer: Any, *, chat: bool) -> list[int]:
 
 def question_of(row: Mapping[str, Any]) -> Any:
     """What a row asks: the messages before its last answer, its prompt, or the first words of its text."""
+    if "prompt" in row:
+        return row["prompt"]
     if "messages" in row:
         last = max(i for i, message in enumerate(row["messages"]) if message["role"] == "assistant")
         return row["messages"][:last]
-    return row["prompt"] if "prompt" in row else " ".join(row["text"].split()[:8])
+    return " ".join(row["text"].split()[:8])
 
 
 def answer(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,11 @@ def _adapter(folder: str, options: dict[str, Any]) -> Any:
     with safe_open(Path(folder).expanduser() / "adapter_model.safetensors", framework="pt") as file:
         missing = sorted(set(get_peft_model_state_dict(model)) - set(file.keys()))
     if missing:
-        raise _lacks(folder, missing)
+        raise lacks(folder, missing)
     return model
 
 
-def _lacks(name: str, missing: Sequence[str]) -> ConfigError:
+def lacks(name: str, missing: Sequence[str]) -> ConfigError:
     problem = f"{len(missing)} of its weights are in no file, such as {missing[0]}"
     return ConfigError(problem, "download or copy the model again", field="model_name", value=name)
 
@@ -134,18 +135,12 @@ def _whole(name: str, options: dict[str, Any]) -> Any:
     """
     model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
     if missing := sorted(found["missing_keys"]):
-        raise _lacks(name, missing)
+        raise lacks(name, missing)
     return model
 
 
-def load_model(config: TrainingConfig, precision: str) -> Any:
-    """The model on its device.
-
-    Raises:
-        ConfigError: it cannot be loaded; the cause is the library's.
-        BackendUnavailableError: a library that the settings ask for is missing.
-    """
-    name = str(config.model_name)
+def load_options(config: TrainingConfig, precision: str) -> dict[str, Any]:
+    """How weights are read: where from, in which precision, with which attention, onto which device."""
     options: dict[str, Any] = {
         "revision": config.revision,
         "dtype": weights_dtype(config, precision),
@@ -156,10 +151,37 @@ def load_model(config: TrainingConfig, precision: str) -> Any:
         options["attn_implementation"] = config.attn_implementation
     if (quantised := quantisation(config, precision)) is not None:
         options |= {"quantization_config": quantised, "device_map": {"": 0 if torch.cuda.is_available() else "cpu"}}
+    return options
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a model's name is a local folder that holds an adapter."""
+    return (Path(name).expanduser() / "adapter_config.json").exists()
+
+
+def load_model(config: TrainingConfig, precision: str) -> Any:
+    """The model on its device.
+
+    Raises:
+        ConfigError: it cannot be loaded; the cause is the library's.
+        BackendUnavailableError: a library that the settings ask for is missing.
+    """
+    name = str(config.model_name)
+    options = load_options(config, precision)
+    with telling(config):
+        return _adapter(name, options) if is_adapter(name) else _whole(name, options)
+
+
+@contextlib.contextmanager
+def telling(config: TrainingConfig) -> Iterator[None]:
+    """Tell what the libraries raise while a model is loaded in our words.
+
+    Raises:
+        ConfigError: it cannot be loaded; the cause is the library's.
+        BackendUnavailableError: a library that the settings ask for is missing.
+    """
     try:
-        if (Path(name).expanduser() / "adapter_config.json").exists():
-            return _adapter(name, options)
-        return _whole(name, options)
+        yield
     except ConfigError:
         raise
     except ImportError as error:
@@ -213,7 +235,7 @@ def _check_targets(targets: Sequence[str], model: Any) -> None:
     raise ConfigError(problem, remedy, field="lora_target_modules", value=targets)
 
 
-def lora_config(config: TrainingConfig, model: Any) -> LoraConfig | None:
+def lora_config(config: TrainingConfig, model: Any, task_type: str = "CAUSAL_LM") -> LoraConfig | None:
     """The adapter to add, or None: for full fine-tuning, and for a model that has one already.
 
     Raises:
@@ -231,22 +253,32 @@ def lora_config(config: TrainingConfig, model: Any) -> LoraConfig | None:
         lora_dropout=config.lora_dropout,
         target_modules=targets,
         bias="none",
-        task_type="CAUSAL_LM",
+        task_type=task_type,
     )
 
 
-def check_lengths(model: Any, dataset: Any) -> None:
+def check_lengths(model: Any, rows: Iterable[Sequence[int]]) -> None:
     """Refuse rows that are longer than the model has positions, or that hold tokens it has no embedding for.
 
     Raises:
         ConfigError: training would fail in a step, or train what the model cannot represent.
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(map(len, dataset["input_ids"]))
+    rows = list(rows)
+    longest = max(map(len, rows))
     if positions and longest > positions:
         problem = f"a row has {longest} tokens, and the model has {positions} positions"
         raise ConfigError(problem, f"set max_seq_length: {positions}", field="max_seq_length", value=longest)
-    largest = max(max(ids) for ids in dataset["input_ids"])
+    check_embeddings(model, rows)
+
+
+def check_embeddings(model: Any, rows: Iterable[Sequence[int]]) -> None:
+    """Refuse tokens that the model has no embedding for.
+
+    Raises:
+        ConfigError: the tokenizer is another model's.
+    """
+    largest = max(max(ids, default=0) for ids in rows)
     if largest >= model.get_input_embeddings().num_embeddings:
         problem = f"its tokenizer gives the token {largest}, for which the model has no embedding"
         remedy = "give the tokenizer that belongs to the model"

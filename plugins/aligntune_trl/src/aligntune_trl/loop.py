@@ -13,14 +13,23 @@ from transformers import TrainerCallback
 
 from aligntune_core import DivergedError, RunEvents
 
-_PASSED_OVER = ("epoch", "total_flos", "step", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+_PASSED_OVER = (
+    *("epoch", "total_flos", "step", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"),
+    *("eval_model_preparation_time", "eval_num_tokens"),
+)
 
 
 class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-    """Tells core what the loop does, and the loop when to stop."""
+    """Tells core what the loop does, and the loop when to stop.
 
-    def __init__(self, events: RunEvents, accelerator: Any) -> None:
-        self._events, self._accelerator = events, accelerator
+    Args:
+        events: core's ear.
+        accelerator: of the trainer.
+        every: the loop stops after a multiple of so many steps only, where it can be resumed.
+    """
+
+    def __init__(self, events: RunEvents, accelerator: Any, every: int = 1) -> None:
+        self._events, self._accelerator, self._every = events, accelerator, every
         self._mark = self._busy = 0.0
         self._tokens = 0.0
 
@@ -33,7 +42,7 @@ class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self._busy += now - self._mark
         self._mark = now
         self._events.step(state.global_step)
-        if self._everyone_stops():
+        if state.global_step % self._every == 0 and self._everyone_stops():
             control.should_save = control.should_training_stop = True
         if control.should_training_stop or state.global_step >= state.max_steps:
             control.should_log = True  # the last window is a row too, however short
@@ -60,13 +69,13 @@ class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         }
         if split == "train":
             values |= self._speed(logs)
-        elif "loss" in values:
-            values["perplexity"] = math.exp(min(values["loss"], 700.0))
         self._events.metrics(state.global_step, values, epoch=float(state.epoch or 0.0), split=split)
 
     def _speed(self, logs: dict[str, float]) -> dict[str, float]:
         """Tokens a second since the last row, padding left out, evaluation and saving not counted."""
-        seen = float(logs.get("num_tokens", 0.0))
+        if "num_tokens" not in logs:  # a window within a rollout, which generated nothing
+            return {}
+        seen = float(logs["num_tokens"])
         speed = (seen - self._tokens) / self._busy if self._busy else 0.0
         self._tokens, self._busy = seen, 0.0
         return {"tokens_per_second": speed}
@@ -88,54 +97,68 @@ def _without_repeats(inputs: dict[str, Any], accelerator: Any) -> dict[str, Any]
     return {**inputs, "labels": labels}
 
 
+_Trainer: Any = object  # TRL's class, which comes beneath when it is known
+
+
+class _Guarded(_Trainer):  # type: ignore[misc]
+    """What `guarded` puts on top of a trainer class."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        self.accelerator.clip_grad_norm_ = self._checked_norm(self.accelerator.clip_grad_norm_)
+
+    def _checked_norm(self, clip: Callable[..., Any]) -> Callable[..., Any]:
+        def clip_and_check(*args: Any, **kwargs: Any) -> Any:
+            norm = clip(*args, **kwargs)
+            # With fp16 the scaler meets infinite gradients in the normal course and skips that step.
+            if norm is not None and self.accelerator.scaler is None and not math.isfinite(float(norm)):
+                raise DivergedError.at(self.state.global_step + 1, "grad_norm", float(norm))
+            return norm
+
+        return clip_and_check
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss).all():
+            raise DivergedError.at(self.state.global_step + 1, "loss", float(loss))
+        return loss
+
+
 def guarded(base: type[Any]) -> type[Any]:
-    """A trainer class that stops within a step of a number that is not finite, and evaluates per token.
+    """A trainer class that stops within a step of a number that is not finite.
 
     It is made when it is needed, from whatever class the caller has, so import order cannot change what it extends.
     """
+    return type(base.__name__, (_Guarded, base), {})
 
-    class Guarded(base):  # type: ignore[misc]
-        def create_accelerator_and_postprocess(self) -> None:
-            super().create_accelerator_and_postprocess()
-            self.accelerator.clip_grad_norm_ = self._checked_norm(self.accelerator.clip_grad_norm_)
 
-        def _checked_norm(self, clip: Callable[..., Any]) -> Callable[..., Any]:
-            def clip_and_check(*args: Any, **kwargs: Any) -> Any:
-                norm = clip(*args, **kwargs)
-                # With fp16 the scaler meets infinite gradients in the normal course and skips that step.
-                if norm is not None and self.accelerator.scaler is None and not math.isfinite(float(norm)):
-                    raise DivergedError.at(self.state.global_step + 1, "grad_norm", float(norm))
-                return norm
+class _PerToken(_Trainer):  # type: ignore[misc]
+    """What `per_token` puts on top of a trainer class."""
 
-            return clip_and_check
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The mean over this batch's tokens alone; versions of the libraries differ in what else they divide by."""
+        inputs = _without_repeats(self._prepare_inputs(inputs), self.accelerator)
+        count = (inputs["labels"][:, 1:] != -100).sum()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs).detach()
+        self._eval_tokens += count
+        self._eval_loss += torch.where(count > 0, loss.double(), 0.0) * count
+        return loss, None, None
 
-        def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-            loss: torch.Tensor = super().training_step(*args, **kwargs)
-            if not torch.isfinite(loss).all():
-                raise DivergedError.at(self.state.global_step + 1, "loss", float(loss))
-            return loss
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """The mean over tokens; the library takes the mean over batches, which depends on the batch size."""
+        device = self.args.device
+        self._eval_loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._eval_tokens = torch.zeros((), dtype=torch.int64, device=device)
+        output = super().evaluation_loop(*args, **kwargs)
+        total = self.accelerator.reduce(self._eval_loss, reduction="sum")
+        tokens = self.accelerator.reduce(self._eval_tokens, reduction="sum")
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        loss = (total / tokens.clamp(min=1)).item()
+        output.metrics |= {f"{prefix}_loss": loss, f"{prefix}_perplexity": math.exp(min(loss, 700.0))}
+        return output
 
-        def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            """The mean over this batch's tokens alone; versions of the libraries differ in what else they divide by."""
-            inputs = _without_repeats(self._prepare_inputs(inputs), self.accelerator)
-            count = (inputs["labels"][:, 1:] != -100).sum()
-            with torch.no_grad(), self.compute_loss_context_manager():
-                loss = self.compute_loss(model, inputs).detach()
-            self._eval_tokens += count
-            self._eval_loss += torch.where(count > 0, loss.double(), 0.0) * count
-            return loss, None, None
 
-        def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-            """The mean over tokens; the library takes the mean over batches, which depends on the batch size."""
-            device = self.args.device
-            self._eval_loss = torch.zeros((), dtype=torch.float64, device=device)
-            self._eval_tokens = torch.zeros((), dtype=torch.int64, device=device)
-            output = super().evaluation_loop(*args, **kwargs)
-            total = self.accelerator.reduce(self._eval_loss, reduction="sum")
-            tokens = self.accelerator.reduce(self._eval_tokens, reduction="sum")
-            prefix = kwargs.get("metric_key_prefix", "eval")
-            output.metrics[f"{prefix}_loss"] = (total / tokens.clamp(min=1)).item()
-            return output
-
-    Guarded.__name__ = Guarded.__qualname__ = base.__name__
-    return Guarded
+def per_token(base: type[Any]) -> type[Any]:
+    """A trainer class that evaluates per token."""
+    return type(base.__name__, (_PerToken, base), {})

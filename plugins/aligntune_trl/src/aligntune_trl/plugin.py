@@ -2,66 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aligntune_core import AlgorithmSupport, Availability, BackendTrainer, Environment, Support, TrainRequest, hookimpl
 from aligntune_trl.availability import judge
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 PREFERENCE = 10
 
 _FULL = Support("full")
-_SFT_CELLS = {
-    (task, "causal_lm"): _FULL
-    for task in ("instruction_following", "supervised_fine_tuning", "text_generation", "chat_completion")
-}
-_SFT_SETTINGS = frozenset(
-    [
-        "model_name",
-        "revision",
-        "attn_implementation",
-        "trust_remote_code",
-        "chat_template",
-        "precision",
-        "max_seq_length",
-        "packing",
-        "assistant_only_loss",
-        "seed",
-        "num_epochs",
-        "max_steps",
-        "batch_size",
-        "eval_batch_size",
-        "gradient_accumulation_steps",
-        "learning_rate",
-        "lr_scheduler",
-        "warmup_steps",
-        "weight_decay",
-        "optimizer",
-        "max_grad_norm",
-        "gradient_checkpointing",
-        "use_peft",
-        "lora_r",
-        "lora_alpha",
-        "lora_dropout",
-        "lora_target_modules",
-        "load_in_4bit",
-        "load_in_8bit",
-        "resume",
-        "logging_steps",
-        "save_steps",
-        "eval_steps",
-        "report_to",
+_ANSWERS = ("instruction_following", "supervised_fine_tuning", "text_generation", "chat_completion")
+_ASKED = ("instruction_following", "text_generation", "chat_completion")
+
+
+def _cells(tasks: Iterable[str], *model_types: str) -> dict[tuple[str, str], Support]:
+    return {(task, model_type): _FULL for task in tasks for model_type in model_types}
+
+
+_SHARED = frozenset(
+    {
+        *("model_name", "revision", "attn_implementation", "trust_remote_code", "chat_template", "precision"),
+        *("seed", "num_epochs", "max_steps", "batch_size", "eval_batch_size", "gradient_accumulation_steps"),
+        *("learning_rate", "lr_scheduler", "warmup_steps", "weight_decay", "optimizer", "max_grad_norm"),
+        *("gradient_checkpointing", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"),
+        *("load_in_4bit", "load_in_8bit", "resume", "logging_steps", "save_steps", "eval_steps", "report_to"),
         "backend_options",
-    ]
+    }
 )
+_ROLLOUT = _SHARED | {
+    *("reward_functions", "reward_weights", "reward_model_name", "reward_timeout", "overlong_cache"),
+    *("num_generations", "num_iterations", "steps_per_generation", "max_completion_length", "temperature", "top_p"),
+    *("epsilon", "epsilon_high"),
+}
+_GROUP = _ROLLOUT | {"beta", "scale_rewards", "mask_truncated_completions", "dynamic_sampling_attempts"}
+_CRITIC = _ROLLOUT | {
+    *("gamma", "lam", "kl_coef", "vf_coef", "cliprange_value", "critic", "critic_learning_rate", "whiten"),
+    "missing_eos_penalty",
+}
+_CLAIMS = {
+    "sft": (_cells(_ANSWERS, "causal_lm"), _SHARED | {"max_seq_length", "packing", "assistant_only_loss"}),
+    "dpo": (_cells(_ASKED, "causal_lm"), _SHARED | {"max_seq_length", "beta", "loss_type"}),
+    "reward": (_cells(_ASKED, "causal_lm", "classification"), _SHARED | {"max_seq_length"}),
+    **{name: (_cells(_ASKED, "causal_lm"), _GROUP) for name in ("grpo", "gspo", "dapo", "dr_grpo")},
+}
+"""Algorithm → its cells and the settings that it honours."""
 
 
 @hookimpl
 def provides_algorithms() -> Iterable[AlgorithmSupport]:
-    return [AlgorithmSupport(algorithm="sft", cells=_SFT_CELLS, preference=PREFERENCE, settings=_SFT_SETTINGS)]
+    return [
+        AlgorithmSupport(algorithm=name, cells=cells, preference=PREFERENCE, settings=settings)
+        for name, (cells, settings) in _CLAIMS.items()
+    ]
 
 
 @hookimpl
@@ -71,9 +63,9 @@ def is_available(environment: Environment) -> Availability:
 
 @hookimpl
 def build_trainer(request: TrainRequest) -> BackendTrainer:
-    from aligntune_trl.sft import build_sft
+    from aligntune_trl.build import build
 
-    return build_sft(request)
+    return build(request)
 
 
 @hookimpl

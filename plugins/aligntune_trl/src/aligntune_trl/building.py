@@ -1,0 +1,108 @@
+"""From a request to what TRL's trainers are made of: the tokenizer, the model, and every argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aligntune_core import BackendUnavailableError, ConfigError, TrainRequest
+from aligntune_core.config import TrainingConfig
+from aligntune_trl.quiet import hush, hush_handlers
+
+hush()
+
+import trl  # noqa: E402 - after telemetry is off
+from transformers import set_seed  # noqa: E402
+
+from aligntune_trl import loading  # noqa: E402
+from aligntune_trl.arguments import check_optimiser, make_arguments, training_arguments, with_options  # noqa: E402
+from aligntune_trl.generate import end_ids  # noqa: E402
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a trainer is made of: the request, the precision, the tokenizer, and the model once it is loaded."""
+
+    request: TrainRequest
+    precision: str
+    tokenizer: Any
+
+    @property
+    def chat(self) -> bool:
+        """Whether the rows are conversations."""
+        return self.request.chat
+
+
+def library(*classes: str) -> Any:
+    """TRL, in a process in which nothing has replaced these classes of it.
+
+    Raises:
+        BackendUnavailableError: training here would not be TRL's.
+    """
+    for name in classes:
+        home = getattr(trl, name).__module__
+        if not home.startswith("trl.trainer."):
+            problem, remedy = (
+                f"TRL was patched in this process ({home})",
+                "start a fresh Python process for this backend",
+            )
+            raise BackendUnavailableError(problem, remedy, field="backend", value="trl")
+    return trl
+
+
+def begin(request: TrainRequest, config_class: type) -> Loaded:
+    """Everything before rows are tokenised and the model is loaded.
+
+    Raises:
+        ConfigError: the options, the precision or the tokenizer cannot be used.
+    """
+    hush_handlers()
+    with_options({}, request.config.backend_options, config_class)  # before anything is loaded
+    loading.use_one_gpu(request.environment)
+    precision = loading.precision_of(request.config)
+    tokenizer = loading.load_tokenizer(request.config, _tokenizer_name(request.config, request.model))
+    return Loaded(request, precision, tokenizer)
+
+
+def _tokenizer_name(config: TrainingConfig, model: Any) -> str:
+    name = config.model_name or getattr(getattr(model, "config", None), "_name_or_path", "")
+    if not name:
+        remedy = "give the model's folder or hub name too, for its tokenizer"
+        raise ConfigError("is missing beside an open model", remedy, field="model_name")
+    return str(name)
+
+
+def load_policy(loaded: Loaded) -> Any:
+    """The causal model that is trained, with every token that ends an answer."""
+    model = loaded.request.model
+    if model is None:
+        set_seed(loaded.request.config.seed)
+        model = loading.load_model(loaded.request.config, loaded.precision)
+    if ends := end_ids(model, loaded.tokenizer, chat=loaded.chat):
+        model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+    return model
+
+
+def wanted_arguments(loaded: Loaded, model: Any, own: Mapping[str, Any], config_class: type) -> dict[str, Any]:
+    """All arguments of TRL's config: the shared ones, the algorithm's `own`, and the user's options."""
+    request = loaded.request
+    shared = training_arguments(
+        request.config,
+        work_dir=request.work_dir,
+        precision=loaded.precision,
+        gradient_checkpointing=loading.checkpoints_gradients(request.config, model),
+        evaluates=request.eval_rows is not None,
+    )
+    return with_options(shared | dict(own), request.config.backend_options, config_class)
+
+
+def make_checked(config_class: type, wanted: Mapping[str, Any], config: TrainingConfig) -> Any:
+    """TRL's config, with an optimizer that can be made.
+
+    Raises:
+        ConfigError: TRL refuses a value.
+    """
+    arguments = make_arguments(config_class, wanted, config.backend_options)
+    check_optimiser(arguments)
+    return arguments

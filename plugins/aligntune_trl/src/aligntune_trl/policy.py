@@ -1,0 +1,192 @@
+"""GRPO, GSPO, DAPO and Dr. GRPO: presets of TRL's GRPOTrainer, every field of which is pinned."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from peft import PeftModel
+
+from aligntune_core import ConfigError, RunEvents, TrainRequest
+from aligntune_core.config import GrpoConfig, RolloutConfig
+from aligntune_core.config.rollouts import HIDDEN_ROW
+from aligntune_trl import building, loading, scoring
+from aligntune_trl.base import TrlTrainer
+from aligntune_trl.building import Loaded
+from aligntune_trl.dynamic import with_dynamic_sampling
+from aligntune_trl.evaluation import per_row
+from aligntune_trl.loop import guarded
+from aligntune_trl.rollouts import Failures, ModelScorer, RolloutRelay, Scorer, with_rewards
+from aligntune_trl.tokenise import IGNORED, Tokeniser, Tokens
+
+
+def rollout_arguments(config: RolloutConfig) -> dict[str, Any]:
+    """The arguments of GRPOConfig that every such algorithm shares."""
+    return {
+        "num_generations": config.num_generations,
+        "num_generations_eval": 1,
+        "num_iterations": config.num_iterations,
+        "steps_per_generation": config.generation_steps,
+        "max_completion_length": config.max_completion_length,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "top_k": 0,
+        "min_p": None,
+        "repetition_penalty": 1.0,
+        "epsilon": config.epsilon,
+        "epsilon_high": config.epsilon if config.epsilon_high is None else config.epsilon_high,
+        "delta": None,
+        "multi_objective_aggregation": "sum_then_normalize",
+        "top_entropy_quantile": 1.0,
+        "entropy_coef": 0.0,
+        "use_adaptive_entropy": False,
+        "off_policy_mask_threshold": None,
+        "use_bias_correction_kl": False,
+        "sync_ref_model": False,
+        "shuffle_dataset": True,
+        "disable_dropout": True,
+        "remove_unused_columns": False,
+        "log_completions": False,
+        "trust_remote_code": config.trust_remote_code,
+        **config.pinned,
+    }
+
+
+def group_arguments(config: GrpoConfig) -> dict[str, Any]:
+    """The arguments of GRPOConfig for algorithms that compare the answers to one prompt."""
+    return rollout_arguments(config) | {
+        "beta": config.beta,
+        "scale_rewards": config.scale_rewards,
+        "mask_truncated_completions": config.mask_truncated_completions,
+    }
+
+
+class PolicyTrainer(TrlTrainer):
+    """A `BackendTrainer` of a policy that learns from rewards."""
+
+    def facts(self) -> dict[str, Any]:
+        config = cast("RolloutConfig", self._request.config)
+        rewards = [f"{reward.source} × {reward.weight:g}" for reward in self._request.rewards]
+        return {
+            "rewards": rewards,
+            "reward_model": config.reward_model_name,
+            "reward_timeout": config.reward_timeout,
+            "reward_weights": self.native.reward_weights.tolist(),
+            "dynamic_sampling_attempts": getattr(config, "dynamic_sampling_attempts", None),
+        }
+
+    def relay(self, events: RunEvents) -> RolloutRelay:
+        return RolloutRelay(events, self.native, cast("RolloutConfig", self._request.config).rollout_steps)
+
+
+class PromptTokeniser:
+    """Tokenises prompts as TRL does: conversations up to where the answer begins, texts as they stand."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self._tokeniser = tokenizer, Tokeniser(tokenizer)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Tokens]:
+        prompts = [row["prompt"] for row in rows]
+        chat = not isinstance(prompts[0], str)
+        texts = [self._tokeniser.render(prompt, ask=True) for prompt in prompts] if chat else prompts
+        found = self._tokenizer(texts, add_special_tokens=not chat, return_attention_mask=False, verbose=False)
+        return [Tokens(ids, [IGNORED] * len(ids)) for ids in found["input_ids"]]
+
+
+def check_prompts(model: Any, rows: Any, tokeniser: PromptTokeniser, longest: int) -> None:
+    """Refuse prompts that leave no room for an answer, or hold tokens the model has no embedding for.
+
+    Raises:
+        ConfigError: with the row and the numbers.
+    """
+    tokens = [t.input_ids for t in tokeniser(list(rows))]
+    loading.check_embeddings(model, tokens)
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    row, length = max(enumerate(map(len, tokens)), key=lambda pair: pair[1])
+    if positions and length + longest > positions:
+        number = rows[row][HIDDEN_ROW]
+        problem = f"row {number} has a prompt of {length} tokens: with the answer {length + longest}, and the model has"
+        remedy = f"set {positions - length} or less" if positions > length else "leave out such long prompts"
+        raise ConfigError(f"{problem} {positions} positions", remedy, field="max_completion_length", value=longest)
+
+
+@contextlib.contextmanager
+def loadable_again(model: Any, *, opened: bool, referenced: bool) -> Iterator[None]:
+    """TRL loads the reference model by the policy's name; an open model may differ from what is there, so it is lent
+    a folder with its weights while the trainer is made.
+    """
+    if not (opened and referenced) or isinstance(model, PeftModel):
+        yield
+        return
+    name = model.config._name_or_path
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder, safe_serialization=True)
+        model.config._name_or_path = folder
+        try:
+            yield
+        finally:
+            model.config._name_or_path = name
+
+
+def construct(
+    loaded: Loaded, model: Any, trainer_class: type[Any], wanted: Mapping[str, Any], arguments: Any, **own: Any
+) -> Any:
+    """TRL's trainer with our rewards; `trainer_class` extends GRPOTrainer."""
+    request, config, failures = loaded.request, cast("RolloutConfig", loaded.request.config), Failures()
+    scorers: list[Any] = [Scorer(reward, config.reward_timeout, failures) for reward in request.rewards]
+    scorer = scoring.reward_model_of(config, loaded.precision, arguments.device)
+    if scorer is not None:
+        scorers.append(ModelScorer(scorer, failures))
+    adapter = loading.lora_config(config, model)
+    referenced = bool(arguments.beta) and adapter is None
+    with loadable_again(model, opened=request.model is not None, referenced=referenced):
+        native = per_row(with_rewards(guarded(trainer_class)))(
+            model=model,
+            reward_funcs=scorers,
+            args=arguments,
+            train_dataset=request.train_rows,
+            eval_dataset=request.eval_rows,
+            processing_class=loaded.tokenizer,
+            peft_config=adapter,
+            **own,
+        )
+    native.failures = failures
+    return native
+
+
+def weights_of(loaded: Loaded) -> list[float]:
+    """The weight of each reward, in TRL's order: the functions, then the reward model."""
+    config = cast("RolloutConfig", loaded.request.config)
+    functions = [reward.weight for reward in loaded.request.rewards]
+    return [*functions, config.model_weight] if config.reward_model_name else functions
+
+
+def reference_options(config: RolloutConfig) -> dict[str, Any] | None:
+    """How the reference model is loaded, where that is not by its name alone."""
+    return {"revision": config.revision} if config.revision else None
+
+
+def build_policy(request: TrainRequest) -> TrlTrainer:
+    """Load the model and construct TRL's trainer for one of the GRPO family.
+
+    Raises:
+        ConfigError, DataError: what only the library, the model or the tokenizer can tell.
+    """
+    trl = building.library("GRPOTrainer", "GRPOConfig")
+    config = cast("GrpoConfig", request.config)
+    loaded = building.begin(request, trl.GRPOConfig)
+    tokeniser = PromptTokeniser(loaded.tokenizer)
+    model = building.load_policy(loaded)
+    check_prompts(model, request.train_rows, tokeniser, config.max_completion_length)
+    own = group_arguments(config) | {
+        "reward_weights": weights_of(loaded),
+        "model_init_kwargs": reference_options(config),
+    }
+    wanted = building.wanted_arguments(loaded, model, own, trl.GRPOConfig)
+    arguments = building.make_checked(trl.GRPOConfig, wanted, config)
+    attempts = config.dynamic_sampling_attempts
+    trainer_class = with_dynamic_sampling(trl.GRPOTrainer, attempts) if attempts else trl.GRPOTrainer
+    native = construct(loaded, model, trainer_class, wanted, arguments)
+    return PolicyTrainer(native, loaded, wanted, tokeniser)

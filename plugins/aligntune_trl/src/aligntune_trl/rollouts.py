@@ -1,0 +1,205 @@
+"""What every algorithm shares that learns from its own answers: rewards that cannot harm a run, and what is told of it.
+
+TRL calls each reward once for a batch of completions. Here a reward that fails ends the run on every process, after
+the state before that rollout was saved; a rollout without any difference between rewards is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from aligntune_core import DivergedError, RewardError, RunEvents, text_of
+from aligntune_core.rewards.bound import BoundReward
+from aligntune_trl.loop import Relay
+from aligntune_trl.scoring import ModelReward
+
+log = logging.getLogger("aligntune")
+
+MOST_UNSCORED = 10
+"""Rollouts in a row that no reward applied to; then the run ends."""
+SHOWN = 2
+"""Answers of a rollout that are shown with a row of metrics."""
+_NOT_EVALUATED = ("eval_loss", "eval_clip_ratio/", "eval_frac_reward_zero_std")
+"""What TRL gives for an evaluation and means nothing there: it is about 0, whatever the policy is worth."""
+_EXTRA = ("trainer_state", "log_extra", "log_metric")
+
+
+class Failures(list[Exception]):
+    """What rewards of this process failed with. TRL gathers rewards over all processes, so none may raise alone."""
+
+    def kept(self, score: Callable[[], list[float | None]], count: int) -> list[float | None]:
+        """The scores; zeros where a reward fails, which are never learnt from."""
+        try:
+            return score()
+        except (RewardError, DivergedError) as error:
+            self.append(error)
+            return [0.0] * count
+
+
+class Scorer:
+    """A reward as TRL calls it: by the batch, with the columns of the rows."""
+
+    def __init__(self, reward: BoundReward, timeout: float, failures: Failures) -> None:
+        self._reward, self._timeout, self._failures = reward, timeout, failures
+        self.__name__ = reward.name
+
+    def __call__(
+        self, prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **given: Any
+    ) -> list[float | None]:
+        extra = {name: given.pop(name) for name in _EXTRA if name in given}
+        given.pop("environments", None)
+        call = partial(self._reward, prompts, completions, columns=given, completion_ids=completion_ids)
+        return self._failures.kept(lambda: call(timeout=self._timeout, extra=extra), len(completions))
+
+
+class ModelScorer:
+    """A reward model as TRL calls it; a score that is not finite ends the run."""
+
+    def __init__(self, reward: ModelReward, failures: Failures) -> None:
+        self._reward, self._failures, self.__name__ = reward, failures, reward.name
+
+    def __call__(
+        self, prompts: list[Any], completions: list[Any], trainer_state: Any = None, **given: Any
+    ) -> list[float | None]:
+        step = trainer_state.global_step + 1 if trainer_state else 0
+        return self._failures.kept(lambda: self._finite(prompts, completions, step), len(completions))
+
+    def _finite(self, prompts: list[Any], completions: list[Any], step: int) -> list[float | None]:
+        found = self._reward(prompts, completions)
+        for score in found:
+            if not math.isfinite(score):
+                raise DivergedError.at(step, "reward", score)
+        return list(found)
+
+
+class RandomState:
+    """Every generator that sampling draws from, as it is now."""
+
+    def __init__(self) -> None:
+        self._python, self._numpy = random.getstate(), np.random.get_state()
+        self._torch = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+    def restore(self) -> None:
+        """Go back to it."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._torch)
+        if self._cuda:
+            torch.cuda.set_rng_state_all(self._cuda)
+
+
+_Trainer: Any = object  # TRL's class, which comes beneath when it is known
+
+
+class _Rewarded(_Trainer):  # type: ignore[misc]
+    """What `with_rewards` puts on top of a trainer class."""
+
+    failures: Failures
+    _metrics: dict[str, dict[str, list[float]]]
+    _saved_step = 0
+    _unscored = 0
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        before = RandomState()
+        try:
+            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        except (RewardError, DivergedError):
+            if self.model.training:
+                before.restore()
+                self._save_now()
+            raise
+        if self.model.training:
+            self._look_at(batch["advantages"], batch["num_items_in_batch"])
+        return batch
+
+    def _save_now(self) -> None:
+        """A checkpoint of the last step that is done, as if the rollout that failed had not begun."""
+        if self.state.global_step > self._saved_step:
+            self._save_checkpoint(self.model, trial=None)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        self._saved_step = self.state.global_step
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        rewards: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
+        failed = torch.tensor([float(len(self.failures))], device=rewards.device)
+        if float(self.accelerator.reduce(failed, reduction="sum")) > 0:
+            error = self.failures[0] if self.failures else None
+            raise error or RewardError("failed in another process", "see what that one says", field="reward")
+        unscored = torch.isnan(rewards).all(dim=1)
+        if self.model.training:
+            self._count_unscored(bool(unscored.all()))
+        else:
+            totals = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1)
+            self._eval_totals += totals[~unscored].tolist()
+        return rewards
+
+    def _count_unscored(self, unscored: bool) -> None:
+        self._unscored = self._unscored + 1 if unscored else 0
+        if self._unscored >= MOST_UNSCORED:
+            problem = f"no reward applied to any answer in {MOST_UNSCORED} rollouts"
+            raise RewardError(problem, "let a reward give a number, not None", field="reward_functions")
+
+    def _look_at(self, advantages: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Tell a rollout from which nothing can be learnt."""
+        size = self.accelerator.reduce(advantages.abs().sum(), reduction="sum")
+        why = ""
+        if float(tokens) == 0.0:
+            why = f"every answer reached max_completion_length = {self.max_completion_length}, and is left out"
+        elif float(size) == 0.0:
+            why = "in each group all answers have the same reward"
+        if why:
+            log.warning("step %d: nothing is learnt from this rollout: %s", self.state.global_step + 1, why)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """The deviation over all answers; TRL gives the mean of the deviations in each batch."""
+        self._eval_totals: list[float] = []
+        output = super().evaluation_loop(*args, **kwargs)
+        if self._eval_totals:
+            totals = torch.tensor(self._eval_totals, dtype=torch.float64)
+            self._metrics["eval"]["reward"] = [float(totals.mean())]
+            self._metrics["eval"]["reward_std"] = [float(totals.std(unbiased=False))]
+        return output
+
+
+def with_rewards(base: type[Any]) -> type[Any]:
+    """A trainer class over GRPOTrainer in which a failing reward costs no state; set its `failures`."""
+    return type(base.__name__, (_Rewarded, base), {})
+
+
+def shown(asked: Any) -> str:
+    """A prompt as people read it: its last message, or the text."""
+    return asked if isinstance(asked, str) else str(asked[-1]["content"])
+
+
+class RolloutRelay(Relay):
+    """Tells core of rollouts too: a few answers with each row of metrics, and what an evaluation gives.
+
+    The loop stops at the end of a rollout only, where it can be resumed bit for bit.
+    """
+
+    def __init__(self, events: RunEvents, native: Any, every: int) -> None:
+        super().__init__(events, native.accelerator, every)
+        self._native = native
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        logs = dict(logs or {})
+        if any(name.startswith("eval_") for name in logs):
+            logs = {name: value for name, value in logs.items() if not name.startswith(_NOT_EVALUATED)}
+        elif "train_runtime" not in logs and self._accelerator.is_main_process:
+            pairs = zip(self._native._logs["prompt"], self._native._logs["completion"], strict=False)
+            for asked, said in islice(pairs, SHOWN):
+                self._events.sample(state.global_step, shown(asked), text_of(said))
+        super().on_log(args, state, control, logs, **kwargs)

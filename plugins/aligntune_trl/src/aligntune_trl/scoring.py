@@ -1,0 +1,159 @@
+"""Models with one score for an answer: how they are loaded, what they read, and as a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft.utils.save_and_load import load_peft_weights
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+
+from aligntune_core import ConfigError
+from aligntune_core.config import RolloutConfig, TrainingConfig
+from aligntune_core.errors import gist
+from aligntune_trl import loading
+from aligntune_trl.building import Loaded
+from aligntune_trl.tokenise import Tokeniser
+
+HEAD = "score"
+"""The layer that gives the score; a causal model has none, and gets a new one."""
+
+
+def _with_head(name: str, tokenizer: Any, options: Mapping[str, Any]) -> Any:
+    """A full model with a head for one score: its own, or a new one.
+
+    Raises:
+        ConfigError: another weight is missing, or it gives several scores.
+    """
+    model, found = AutoModelForSequenceClassification.from_pretrained(
+        name, num_labels=1, output_loading_info=True, **options
+    )
+    if missing := sorted(key for key in found["missing_keys"] if not key.startswith(f"{HEAD}.")):
+        raise loading.lacks(name, missing)
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def load_scorer(config: TrainingConfig, loaded: Loaded) -> Any:
+    """The model that is to score, from a causal model, a reward model, or an adapter of either.
+
+    An adapter of a causal model is trained on, with a new head beside it: what was learnt is kept.
+    """
+    set_seed(config.seed)
+    name, options = str(config.model_name), loading.load_options(config, loaded.precision)
+    with loading.telling(config):
+        if not loading.is_adapter(name):
+            return _with_head(name, loaded.tokenizer, options)
+        adapter = PeftConfig.from_pretrained(name)
+        model = _with_head(str(adapter.base_model_name_or_path), loaded.tokenizer, options)
+        if adapter.task_type == "SEQ_CLS":
+            return PeftModel.from_pretrained(model, name, is_trainable=True)
+        return _onto_scorer(model, adapter, name)
+
+
+def _onto_scorer(model: Any, adapter: Any, name: str) -> Any:
+    """An adapter of a causal model, put onto the same model with a head for a score.
+
+    Raises:
+        ConfigError: a weight of the adapter has no place in it.
+    """
+    fields = {f: getattr(adapter, f) for f in ("r", "lora_alpha", "lora_dropout", "target_modules", "bias")}
+    scorer = get_peft_model(model, LoraConfig(**fields, task_type="SEQ_CLS"))
+    result = set_peft_model_state_dict(scorer, load_peft_weights(name, device="cpu"))
+    if unplaced := sorted(result.unexpected_keys):
+        problem = f"{len(unplaced)} of its adapter's weights have no place in a reward model, such as {unplaced[0]}"
+        raise ConfigError(problem, "give a full model", field="model_name", value=name)
+    return scorer
+
+
+# what it reads
+
+
+def as_text(tokenizer: Any, item: Any) -> str:
+    """A question with its answer as the model was trained on it: in the chat template, or ended by end-of-sequence."""
+    if isinstance(item, str):
+        end = tokenizer.eos_token or ""
+        return item if item.endswith(end) else item + end
+    if not isinstance(item, list) or not all(isinstance(m, Mapping) for m in item):
+        remedy = "pass a question with its answer, as text or as a list of {role, content}"
+        raise ConfigError(f"is a {type(item).__name__}", remedy, field="inputs")
+    return Tokeniser(tokenizer).render(item)
+
+
+def scores(model: Any, tokenizer: Any, items: Sequence[Any], batch_size: int) -> list[float]:
+    """The score of each question with its answer, all texts or all conversations, in float32."""
+    texts = [as_text(tokenizer, item) for item in items]
+    special = bool(items) and isinstance(items[0], str)
+    was_training = model.training
+    model.eval()
+    found: list[float] = []
+    try:
+        for start in range(0, len(texts), batch_size):
+            batch = tokenizer(
+                list(texts[start : start + batch_size]),
+                return_tensors="pt",
+                padding=True,
+                padding_side="right",
+                add_special_tokens=special,
+            ).to(model.device)
+            batch.pop("token_type_ids", None)
+            with torch.no_grad():
+                found += model(**batch).logits[:, 0].float().tolist()
+    finally:
+        model.train(was_training)
+    return found
+
+
+# as a reward
+
+
+class ModelReward:
+    """A reward model as a reward function of a batch: prompts, completions → scores.
+
+    Attributes:
+        name: what it is called in the metrics.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, batch_size: int) -> None:
+        self.name = self.__name__ = name
+        self._model, self._tokenizer, self._batch_size = model, tokenizer, batch_size
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
+        joined = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+        return scores(self._model, self._tokenizer, joined, self._batch_size)
+
+
+def reward_model_of(config: RolloutConfig, precision: str, device: torch.device) -> ModelReward | None:
+    """The reward model that the settings name, ready to score; frozen.
+
+    Raises:
+        ConfigError: it cannot be loaded, or is no reward model.
+    """
+    if not config.reward_model_name:
+        return None
+    name = config.reward_model_name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.trust_remote_code)
+        model = _frozen(name, tokenizer, config, precision)
+    except ConfigError as error:
+        raise ConfigError(error.problem, error.remedy, field="reward_model_name", value=name) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        problem, remedy = f"cannot be loaded: {gist(error)}", "give a model that algorithm=reward trained"
+        raise ConfigError(problem, remedy, field="reward_model_name", value=name) from error
+    folder = Path(name)
+    called = folder.parent.name if folder.name == "model" else folder.name  # a run is called by its own folder
+    return ModelReward(model.to(device), tokenizer, called, config.batch_size)
+
+
+def _frozen(name: str, tokenizer: Any, config: RolloutConfig, precision: str) -> Any:
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    options = {"dtype": dtype, "trust_remote_code": config.trust_remote_code, "use_safetensors": True}
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if not loading.is_adapter(name):
+        return _with_head(name, tokenizer, options).eval().requires_grad_(False)
+    model = _with_head(str(PeftConfig.from_pretrained(name).base_model_name_or_path), tokenizer, options)
+    return PeftModel.from_pretrained(model, name).merge_and_unload().eval().requires_grad_(False)
