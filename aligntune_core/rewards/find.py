@@ -121,7 +121,7 @@ def _failed(entry: str, error: BaseException, home: str | None) -> ConfigError:
         remedy = "modules that it imports must be installed, or on PYTHONPATH"
     what = "tried to end the process" if isinstance(error, SystemExit) else "cannot be imported"
     text = told(error).removesuffix(": ")
-    return refused(entry, f"{what}: {text}{line_of(error, home)}", remedy)
+    return refused(entry, f"{what}: {text}{line_of(error, home, elsewhere=home is None)}", remedy)
 
 
 def no_attribute(entry: str, name: str, there: Iterable[str]) -> ConfigError:
@@ -141,7 +141,8 @@ def find(entry: str) -> Any:
     try:
         return reduce(getattr, name.split("."), module)
     except AttributeError as error:
-        raise no_attribute(entry, name, (n for n, v in vars(module).items() if callable(v))) from error
+        own = (n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__)
+        raise no_attribute(entry, name, own) from error
 
 
 def look(entry: str) -> None:
@@ -169,8 +170,9 @@ def _look_into(entry: str, path: Path, name: str) -> None:
         tree = ast.parse(path.read_bytes(), str(path))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _failed(entry, error, str(path)) from error
-    bound = {alias.asname or alias.name for n in ast.walk(tree) if isinstance(n, ast.alias) for alias in [n]}
+    bound = {n.asname or n.name.partition(".")[0] for n in ast.walk(tree) if isinstance(n, ast.alias)}
     bound |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-    if name.partition(".")[0] not in bound | defined and "*" not in bound:
-        raise no_attribute(entry, name, defined)
+    defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    bound |= {n.name for n in ast.walk(tree) if isinstance(n, defined)}  # within an if or a try, say
+    if name.partition(".")[0] not in bound and "*" not in bound:
+        raise no_attribute(entry, name, [n.name for n in tree.body if isinstance(n, defined)])

@@ -22,10 +22,8 @@ def home_of(function: Callable[..., Any]) -> str | None:
     return code.co_filename if isinstance(code, CodeType) else None
 
 
-def line_of(error: BaseException, home: str | None) -> str:
-    """` (FILE:LINE)`: the last line in the file `home` that the error passed, or else where it was raised."""
-    if isinstance(error, SyntaxError) and error.filename == home and error.lineno:
-        return f" ({Path(str(home)).name}:{error.lineno})"
+def line_of(error: BaseException, home: str | None, *, elsewhere: bool = True) -> str:
+    """` (FILE:LINE)`: the last line in the file `home` that the error passed; or, elsewhere, where it was raised."""
     lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    own = [line for line in lines if line[0] == home] or lines[-1:]
+    own = [line for line in lines if line[0] == home] or (lines[-1:] if elsewhere else [])
     return f" ({Path(own[-1][0]).name}:{own[-1][1]})" if own else ""

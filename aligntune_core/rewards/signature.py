@@ -27,12 +27,14 @@ class Form:
         names: the parameters that can be given.
         required: those of them that must be.
         anything: it has **kwargs, and so is given all there is.
+        bound: what a partial has bound already; a column of the same name does not undo it.
     """
 
     by_row: bool
     names: frozenset[str]
     required: frozenset[str]
     anything: bool
+    bound: frozenset[str] = frozenset()
 
     @property
     def columns(self) -> frozenset[str]:
@@ -41,7 +43,7 @@ class Form:
 
     def takes(self, name: str) -> bool:
         """Whether this argument is passed, if there is one."""
-        return self.anything or name in self.names
+        return name in self.names or (self.anything and name not in self.bound)
 
     def arguments(self, offered: Mapping[str, Any]) -> dict[str, Any]:
         """What of the offered is passed."""
@@ -49,7 +51,7 @@ class Form:
 
 
 def _bound_already(function: Function) -> set[str]:
-    """The keywords that a partial has; a column of the same name must not undo them."""
+    """The keywords that a partial has."""
     bound: set[str] = set()
     while isinstance(function, functools.partial):
         bound |= set(function.keywords)
@@ -93,4 +95,4 @@ def form_of(function: Function) -> Form:
         raise ValueError(f"has a parameter that cannot be given by name; {SIGNATURES}")
     needs = getattr(function, "needs_columns", ())
     required = {p.name for p in named if p.default is p.empty} | {n for n in needs if isinstance(n, str)}
-    return Form("completion" in names, frozenset(names), frozenset(required), anything)
+    return Form("completion" in names, frozenset(names), frozenset(required), anything, frozenset(bound))

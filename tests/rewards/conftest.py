@@ -16,7 +16,7 @@ Score = Callable[..., list[float | None]]
 
 @pytest.fixture
 def score() -> Score:
-    """Give `score(reward, completions, **columns)`: the batch begins with row 17 of the data, a token for a character."""
+    """Give `score(reward, completions, **columns)`: a batch from row 17 of the data on; each character is a token."""
 
     def call(
         reward: Any, completions: Sequence[Any] = ("a", "b", "c", "d"), *, timeout: float = 60.0, **columns: Any

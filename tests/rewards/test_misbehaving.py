@@ -124,7 +124,7 @@ CASES = {
     "raises KeyboardInterrupt": Case(raising(KeyboardInterrupt()), BATCH, "KeyboardInterrupt (", KeyboardInterrupt),
     "raises StopIteration": Case(raising_by_row(StopIteration()), AT_ROW, "StopIteration", StopIteration),
     "raises GeneratorExit": Case(raising(GeneratorExit()), BATCH, "GeneratorExit", GeneratorExit),
-    "raises an error that cannot be shown": Case(raising(UnprintableError()), BATCH, "UnprintableError (", UnprintableError),
+    "raises what cannot be shown": Case(raising(UnprintableError()), BATCH, "UnprintableError (", UnprintableError),
     "raises an error of ours": Case(raising(RewardError("mine")), BATCH, "RewardError: mine", RewardError),
     "recurses for ever": Case(raising(RecursionError("deep")), BATCH, "RecursionError", RecursionError),
     "cancels itself": Case(cancelling, AT_ROW, "CancelledError", asyncio.CancelledError),

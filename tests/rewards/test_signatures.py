@@ -206,7 +206,7 @@ def test_a_column_is_passed_to_a_parameter_with_a_default(score: Score) -> None:
 
 BAD: dict[str, tuple[Any, str]] = {
     "neither": (lambda text: 0.0, "takes neither completions nor completion; write f(prompts, completions, **columns)"),
-    "no parameter": (lambda: [], "takes neither"),
+    "no parameter": (lambda: [0.0], "takes neither"),
     "only *args": (lambda *args: [], "takes neither"),
     "both": (lambda completion, completions: 0.0, "takes completion and completions"),
     "a class": (Judge, "is a class; give an object of it"),

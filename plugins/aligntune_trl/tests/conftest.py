@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from aligntune_trl import generate, sft
+from aligntune_trl import base, generate
 from aligntune_trl.tiny import write_tiny_model
 
 from aligntune import Trainer, create_sft_trainer
@@ -26,7 +26,7 @@ Train = Callable[..., Trainer]
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained model never ends an answer; a few tokens are enough here."""
     monkeypatch.setattr(generate, "LONGEST_ANSWER", 24)
-    monkeypatch.setattr(sft, "LONGEST_SAMPLE", 8)
+    monkeypatch.setattr(base, "LONGEST_SAMPLE", 8)
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,11 @@ import pytest
 import torch
 import trl
 from aligntune_trl import loading
-from aligntune_trl.arguments import OWNED, check_read_back, sft_arguments, training_arguments, with_options
+from aligntune_trl.arguments import OWNED, check_read_back, training_arguments, with_options
+from aligntune_trl.building import library
 from aligntune_trl.availability import judge
 from aligntune_trl.plugin import provides_algorithms
-from aligntune_trl.sft import check_clean
+from aligntune_trl.sft import sft_arguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
@@ -23,7 +24,8 @@ from aligntune_core import (
     Environment,
     PluginContractError,
 )
-from aligntune_core.config import CORE_SETTINGS, SftConfig
+from aligntune_core.algorithms import ALGORITHMS
+from aligntune_core.config import CONFIGS, CORE_SETTINGS, SftConfig
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS
 
 PACKAGES = dict.fromkeys(("torch", "datasets", "peft", "accelerate"), "9.9") | {
@@ -32,9 +34,13 @@ PACKAGES = dict.fromkeys(("torch", "datasets", "peft", "accelerate"), "9.9") | {
 }
 
 
-def test_every_setting_of_sft_is_honoured():
-    (support,) = provides_algorithms()
-    assert support.settings | CORE_SETTINGS == set(SftConfig.model_fields)
+@pytest.mark.parametrize("claim", provides_algorithms(), ids=lambda claim: claim.algorithm)
+def test_every_setting_of_every_algorithm_is_honoured(claim):
+    assert claim.settings | CORE_SETTINGS == set(CONFIGS[claim.algorithm].model_fields)
+
+
+def test_every_algorithm_that_core_knows_is_trained():
+    assert {claim.algorithm for claim in provides_algorithms()} == set(ALGORITHMS)
 
 
 def test_settings_reach_the_library_under_its_names(make):
@@ -149,4 +155,4 @@ def test_a_process_in_which_trl_was_patched_is_refused(monkeypatch):
 
     monkeypatch.setattr(trl, "SFTTrainer", SFTTrainer)
     with pytest.raises(BackendUnavailableError, match=r"TRL was patched in this process.*fresh Python process"):
-        check_clean()
+        library("SFTTrainer")

@@ -43,6 +43,7 @@ _CLAIMS = {
     "sft": (_cells(_ANSWERS, "causal_lm"), _SHARED | {"max_seq_length", "packing", "assistant_only_loss"}),
     "dpo": (_cells(_ASKED, "causal_lm"), _SHARED | {"max_seq_length", "beta", "loss_type"}),
     "reward": (_cells(_ASKED, "causal_lm", "classification"), _SHARED | {"max_seq_length"}),
+    "ppo": (_cells(_ASKED, "causal_lm"), _CRITIC),
     **{name: (_cells(_ASKED, "causal_lm"), _GROUP) for name in ("grpo", "gspo", "dapo", "dr_grpo")},
 }
 """Algorithm → its cells and the settings that it honours."""

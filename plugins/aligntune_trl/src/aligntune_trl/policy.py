@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from peft import PeftModel
@@ -56,7 +57,7 @@ def rollout_arguments(config: RolloutConfig) -> dict[str, Any]:
 
 def group_arguments(config: GrpoConfig) -> dict[str, Any]:
     """The arguments of GRPOConfig for algorithms that compare the answers to one prompt."""
-    return rollout_arguments(config) | {
+    return {
         "beta": config.beta,
         "scale_rewards": config.scale_rewards,
         "mask_truncated_completions": config.mask_truncated_completions,
@@ -130,10 +131,16 @@ def loadable_again(model: Any, *, opened: bool, referenced: bool) -> Iterator[No
             model.config._name_or_path = name
 
 
-def construct(
-    loaded: Loaded, model: Any, trainer_class: type[Any], wanted: Mapping[str, Any], arguments: Any, **own: Any
-) -> Any:
-    """TRL's trainer with our rewards; `trainer_class` extends GRPOTrainer."""
+def construct(loaded: Loaded, model: Any, extend: Callable[[type[Any]], type[Any]], arguments: Any, **own: Any) -> Any:
+    """TRL's trainer with our rewards.
+
+    Args:
+        loaded: what it is made of.
+        model: the policy.
+        extend: what the algorithm puts on top of GRPOTrainer.
+        arguments: TRL's config.
+        **own: what the extended class takes beside TRL's arguments.
+    """
     request, config, failures = loaded.request, cast("RolloutConfig", loaded.request.config), Failures()
     scorers: list[Any] = [Scorer(reward, config.reward_timeout, failures) for reward in request.rewards]
     scorer = scoring.reward_model_of(config, loaded.precision, arguments.device)
@@ -141,8 +148,9 @@ def construct(
         scorers.append(ModelScorer(scorer, failures))
     adapter = loading.lora_config(config, model)
     referenced = bool(arguments.beta) and adapter is None
+    trainer_class = per_row(with_rewards(extend(guarded(building.library("GRPOTrainer").GRPOTrainer))))
     with loadable_again(model, opened=request.model is not None, referenced=referenced):
-        native = per_row(with_rewards(guarded(trainer_class)))(
+        native = trainer_class(
             model=model,
             reward_funcs=scorers,
             args=arguments,
@@ -163,12 +171,14 @@ def weights_of(loaded: Loaded) -> list[float]:
     return [*functions, config.model_weight] if config.reward_model_name else functions
 
 
-def reference_options(config: RolloutConfig) -> dict[str, Any] | None:
-    """How the reference model is loaded, where that is not by its name alone."""
-    return {"revision": config.revision} if config.revision else None
+def own_arguments(loaded: Loaded) -> dict[str, Any]:
+    """The arguments that such an algorithm shares with the others, and those that follow from the request."""
+    config = cast("RolloutConfig", loaded.request.config)
+    revision = {"revision": config.revision} if config.revision else None  # the reference model is TRL's to load
+    return rollout_arguments(config) | {"reward_weights": weights_of(loaded), "model_init_kwargs": revision}
 
 
-def build_policy(request: TrainRequest) -> TrlTrainer:
+def build_policy(request: TrainRequest) -> PolicyTrainer:
     """Load the model and construct TRL's trainer for one of the GRPO family.
 
     Raises:
@@ -180,13 +190,10 @@ def build_policy(request: TrainRequest) -> TrlTrainer:
     tokeniser = PromptTokeniser(loaded.tokenizer)
     model = building.load_policy(loaded)
     check_prompts(model, request.train_rows, tokeniser, config.max_completion_length)
-    own = group_arguments(config) | {
-        "reward_weights": weights_of(loaded),
-        "model_init_kwargs": reference_options(config),
-    }
+    own = own_arguments(loaded) | group_arguments(config)
     wanted = building.wanted_arguments(loaded, model, own, trl.GRPOConfig)
     arguments = building.make_checked(trl.GRPOConfig, wanted, config)
-    attempts = config.dynamic_sampling_attempts
-    trainer_class = with_dynamic_sampling(trl.GRPOTrainer, attempts) if attempts else trl.GRPOTrainer
-    native = construct(loaded, model, trainer_class, wanted, arguments)
+    native = construct(
+        loaded, model, partial(with_dynamic_sampling, attempts=config.dynamic_sampling_attempts), arguments
+    )
     return PolicyTrainer(native, loaded, wanted, tokeniser)
