@@ -41,7 +41,7 @@ from aligntune_core.trainer import Trainer
 from aligntune_core.values import TrainRequest
 
 if TYPE_CHECKING:
-    from aligntune_core.config.typed import SftSettings
+    from aligntune_core.config.typed import RlSettings, SftSettings
 
 log = logging.getLogger("aligntune")
 
@@ -157,6 +157,19 @@ def get_trainer(
 
 @overload
 def get_trainer(
+    algorithm: Literal["dpo", "ppo", "grpo", "gspo", "dapo", "dr_grpo", "reward"],
+    backend: object = "auto",
+    *,
+    config: str | Path | Mapping[str, Any] | None = None,
+    model: Any = None,
+    train_dataset: Any = None,
+    eval_dataset: Any = None,
+    **settings: Unpack[RlSettings],
+) -> Trainer: ...
+
+
+@overload
+def get_trainer(
     algorithm: object,
     backend: object = "auto",
     *,
@@ -242,7 +255,10 @@ def create_rl_trainer(
     algorithm: object,
     backend: object = "auto",
     config: str | Path | Mapping[str, Any] | None = None,
-    **settings: Any,
+    model: Any = None,
+    train_dataset: Any = None,
+    eval_dataset: Any = None,
+    **settings: Unpack[RlSettings],
 ) -> Trainer:
     """A trainer for a preference or reinforcement learning algorithm; see `get_trainer`.
 
@@ -252,4 +268,13 @@ def create_rl_trainer(
     name = canonical(algorithm, default_registry().extra_algorithms)
     if name == "sft":
         raise ConfigError("is not reinforcement learning", "use create_sft_trainer", field="algorithm", value=algorithm)
-    return get_trainer(name, backend, config=config, **settings)
+    chosen: Any = name
+    return get_trainer(
+        chosen,
+        backend,
+        config=config,
+        model=model,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        **settings,
+    )

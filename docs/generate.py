@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from _generate import commands, errors, example, hooks, matrix, scaffold, settings, versions
+from _generate import algorithms, commands, errors, example, hooks, matrix, scaffold, settings, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -23,6 +23,7 @@ DOCS = ROOT / "docs"
 FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/cli.md": commands.page,
     "docs/reference/configuration.md": settings.page,
+    "docs/reference/algorithms.md": algorithms.page,
     "docs/reference/hooks.md": hooks.page,
     "docs/reference/errors.md": errors.page,
     "docs/reference/support-matrix.md": matrix.page,

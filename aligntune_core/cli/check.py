@@ -41,10 +41,10 @@ def validate(config: Path, as_json: bool) -> None:
 @click.argument("algorithm")
 @json_option
 def explain(algorithm: str, as_json: bool) -> None:
-    """Show ALGORITHM: formula, paper, and every default with its source."""
+    """Show ALGORITHM: formula, paper, difference from GRPO, what it pins, and every default with its source."""
     from aligntune_core.algorithms import canonical
     from aligntune_core.checks import config_class
-    from aligntune_core.config import CORE_SETTINGS
+    from aligntune_core.config import CONFIGS, CORE_SETTINGS
     from aligntune_core.config.describe import describe
     from aligntune_core.installed import default_registry, support_matrix
 
@@ -52,17 +52,19 @@ def explain(algorithm: str, as_json: bool) -> None:
     name = canonical(algorithm, registry.extra_algorithms)
     matrix = support_matrix()
     known, trainers = matrix.about(name), matrix.trains(name)
-    settings = []
+    settings, cls = [], CONFIGS.get(name)
     if trainers:
         first = registry.backends[trainers[0]]
-        honoured = CORE_SETTINGS | first.algorithms[name].settings
-        settings = [s for s in describe(config_class(name, first)) if s.name in honoured]
+        honoured, cls = CORE_SETTINGS | first.algorithms[name].settings, config_class(name, first)
+        settings = [s for s in describe(cls) if s.name in honoured]
     facts: dict[str, Any] = {
         "algorithm": name,
         "title": known.title,
         "summary": known.summary,
         "formula": known.formula,
         "paper": known.paper,
+        "difference": known.difference,
+        "pinned": dict(cls.pinned) if cls else {},
         "backends": trainers,
         "settings": [{"name": s.name, "default": s.default, "source": s.source} for s in settings],
     }
@@ -70,10 +72,15 @@ def explain(algorithm: str, as_json: bool) -> None:
         print_json(facts)
         return
     click.secho(f"{facts['title']}  ({name})", bold=True)
-    for key in ("summary", "formula", "paper"):
-        if facts[key]:
-            click.echo(f"{key + ':':9} {facts[key]}")
-    click.echo(f"backends: {', '.join(trainers) or 'none that is installed trains it'}")
+    pinned = ", ".join(f"{field}: {value}" for field, value in facts["pinned"].items())
+    backends = ", ".join(trainers) or "none that is installed trains it"
+    lines = {
+        "summary": facts["summary"], "formula": facts["formula"], "paper": facts["paper"],
+        "not GRPO": facts["difference"], "pinned": pinned, "backends": backends,
+    }  # fmt: skip
+    for key, text in lines.items():
+        if text:
+            click.echo(f"{key + ':':9} " + text.rstrip().replace("\n", "\n" + " " * 10))
     if settings:
         rows = [[s.name, s.default, s.source] for s in settings if s.default]
         print_table("", ["setting", "default", "source of the default"], rows)

@@ -67,7 +67,8 @@ def _functions(value: object) -> object:
             raise problem("must be names, or a list such as '[{name: format, pattern: …}]'") from error
     if callable(value) or isinstance(value, Mapping):
         value = (value,)
-    for each in (listed := _listed(value)) if isinstance(_listed(value), tuple) else ():
+    listed = _listed(value)
+    for each in listed if isinstance(listed, tuple) else ():
         named = isinstance(each, Mapping) and isinstance(each.get("name"), str)
         if not (callable(each) or isinstance(each, str) or named):
             raise problem("must be names, functions, or mappings with a name")

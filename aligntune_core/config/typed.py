@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 
-class SftSettings(TypedDict, total=False):
-    """The settings of SFT."""
+class TrainingSettings(TypedDict, total=False):
+    """The settings of every algorithm."""
 
     model_name: str | None
     """A local folder or a hub name; required, unless an open model is passed."""
@@ -53,15 +53,6 @@ class SftSettings(TypedDict, total=False):
 
     system_prompt: str | None
     """A system message before each conversation that has none."""
-
-    max_seq_length: int | None
-    """Longest row, in tokens; longer ones are cut at the end."""
-
-    packing: bool | None
-    """Put several short rows into one sequence; refused where rows could see each other."""
-
-    assistant_only_loss: bool | None
-    """Train the answers only; unset: yes where a row has a question and an answer."""
 
     seed: int | None
     """Seed of initialisation, order and splits."""
@@ -152,3 +143,130 @@ class SftSettings(TypedDict, total=False):
 
     backend_options: Mapping[str, Any] | None
     """Anything else, passed to the backend's own config and checked there."""
+
+
+class SftSettings(TrainingSettings, total=False):
+    """The settings of SFT."""
+
+    max_seq_length: int | None
+    """Longest row, in tokens; longer ones are cut at the end."""
+
+    packing: bool | None
+    """Put several short rows into one sequence; refused where rows could see each other."""
+
+    assistant_only_loss: bool | None
+    """Train the answers only; unset: yes where a row has a question and an answer."""
+
+
+class DpoSettings(TrainingSettings, total=False):
+    """The settings of DPO."""
+
+    max_seq_length: int | None
+    """Longest row, in tokens; longer ones are cut at the end."""
+
+    beta: float | None
+    """How strongly the policy is held to the reference model."""
+
+    loss_type: str | Sequence[str] | None
+    """The loss; several are summed, with loss_weights in backend_options."""
+
+
+class RewardModelSettings(TrainingSettings, total=False):
+    """The settings of reward models."""
+
+    max_seq_length: int | None
+    """Longest row, in tokens; longer ones are cut at the end."""
+
+
+class RolloutSettings(TrainingSettings, total=False):
+    """The settings of all that learns from rewards."""
+
+    reward_functions: str | Callable[..., Any] | Mapping[str, Any] | Sequence[Any] | None
+    """What scores an answer: names of rewards, FILE.py:name, module:function, or functions; they are summed."""
+
+    reward_weights: float | str | Sequence[float] | None
+    """A weight for each reward, the reward model's last; unset: all 1."""
+
+    reward_model_name: str | None
+    """A reward model: the run folder or the model that algorithm=reward gave, or a hub name."""
+
+    reward_timeout: float | None
+    """Seconds that a reward may take for a batch of answers."""
+
+    overlong_cache: int | None
+    """Tokens before max_completion_length from which on length is punished; 0: never."""
+
+    num_generations: int | None
+    """Answers to each prompt."""
+
+    max_completion_length: int | None
+    """Longest answer, in tokens."""
+
+    temperature: float | None
+    """Sampling temperature."""
+
+    top_p: float | None
+    """Nucleus sampling: the share kept."""
+
+    num_iterations: int | None
+    """Passes over a rollout."""
+
+    steps_per_generation: int | None
+    """Forward passes that share a rollout; unset: gradient_accumulation_steps."""
+
+    epsilon: float | None
+    """The ratio is clipped below 1 - epsilon."""
+
+    epsilon_high: float | None
+    """The ratio is clipped above 1 + epsilon_high; unset: epsilon."""
+
+
+class GrpoSettings(RolloutSettings, total=False):
+    """The settings of GRPO, GSPO, DAPO and Dr. GRPO."""
+
+    beta: float | None
+    """Weight of the KL divergence to the reference model; 0: no reference model."""
+
+    scale_rewards: str | None
+    """Divide advantages by the deviation of the rewards in the group, in the batch, or not at all."""
+
+    mask_truncated_completions: bool | None
+    """Leave answers that reached max_completion_length out of the loss."""
+
+    dynamic_sampling_attempts: int | None
+    """Rounds in which groups of equal rewards are replaced by groups of other prompts; 0: never."""
+
+
+class PpoSettings(RolloutSettings, total=False):
+    """The settings of PPO."""
+
+    gamma: float | None
+    """Discount of later rewards."""
+
+    lam: float | None
+    """Lambda of generalised advantage estimation."""
+
+    kl_coef: float | None
+    """Weight of the KL divergence (k1) to the reference model in the reward."""
+
+    vf_coef: float | None
+    """Weight of the value loss."""
+
+    cliprange_value: float | None
+    """A value moves at most so far from the one at the rollout."""
+
+    critic: str | None
+    """The critic: a model of its own, or a head on the policy's hidden states."""
+
+    critic_learning_rate: float | None
+    """The critic's peak learning rate; unset: learning_rate."""
+
+    whiten: bool | None
+    """Give the advantages of a rollout mean 0 and deviation 1."""
+
+    missing_eos_penalty: float | None
+    """Taken from the score of an answer that does not end by itself."""
+
+
+class RlSettings(DpoSettings, RewardModelSettings, GrpoSettings, PpoSettings, total=False):
+    """The settings of every algorithm but SFT; which of them an algorithm has is checked."""

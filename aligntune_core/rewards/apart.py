@@ -22,8 +22,8 @@ log = logging.getLogger("aligntune")
 PROGRAM = Path(__file__).with_name("child.py")
 START_UP = 120.0
 """Seconds that a child may take to be ready; math-verify imports sympy."""
-LEAST, MOST = 0.1, 5.0
-"""Seconds that a completion gets: even where others have used up the batch's, and even where it is alone."""
+PATIENCE = 12
+"""So many times what one completion may take is a batch given; after that, each gets a tenth."""
 GRACE = 1.0
 """Seconds after which a child that does not answer to its own alarm is ended."""
 _PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "VIRTUAL_ENV")
@@ -113,8 +113,8 @@ class _Child:
 class Apart:
     """Scores completions in a child process.
 
-    A batch may take `seconds`; each completion gets an equal share of what is left of them, at most 5, so a few that
-    take for ever cannot use up the time of the others. One that takes longer than its share scores 0.
+    A completion that takes longer than `seconds` scores 0. Once a batch has taken `PATIENCE` times as long, so that
+    many of its completions must have been of this kind, each of the others gets a tenth of it.
     """
 
     def __init__(self, check: str, options: Mapping[str, Any], seconds: float) -> None:
@@ -132,18 +132,17 @@ class Apart:
         """
         with self._lock:
             self._ready()
-            until = time.monotonic() + self._seconds
+            until = time.monotonic() + self._seconds * PATIENCE
             return list(self._each(questions, until))
 
     def _each(self, questions: Sequence[tuple[str, Any]], until: float) -> Iterable[float | None]:
         for index, (text, answer) in enumerate(questions):
-            left = (until - time.monotonic()) / (len(questions) - index)
-            share = min(max(left, LEAST), MOST)
-            reply = self._asked({"text": text, "answer": answer, "seconds": share})
+            limit = self._seconds if time.monotonic() < until else self._seconds / 10
+            reply = self._asked({"text": text, "answer": answer, "seconds": limit})
             if "error" in reply:
                 raise AtRow(index, str(reply["error"]))
             if "late" in reply:
-                self._tell(share)
+                self._tell(limit)
             yield 0.0 if "late" in reply else reply["score"]
 
     def _asked(self, question: Mapping[str, Any]) -> dict[str, Any]:

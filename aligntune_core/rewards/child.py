@@ -119,8 +119,8 @@ def check_math(options: dict[str, Any]) -> Check:
         except Exception:  # noqa: BLE001 - what a model wrote may trip the library in any way
             return 0.0
 
-    if check(r"It is \boxed{\frac{2}{4}}.", "1/2") != 1.0:
-        raise RuntimeError("math-verify does not find that 2/4 is 1/2")
+    if check(r"It is \boxed{x^2 + 2x + 1}.", "$(x+1)^2$") != 1.0:  # and so all that it needs is imported
+        raise RuntimeError("math-verify does not find that x^2 + 2x + 1 is (x+1)^2")
     return check
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from _generate.markdown import code, table
 from _generate.markdown import page as make_page
-from aligntune_core.algorithms import ALGORITHMS
+from aligntune_core.config import (
+    CONFIGS,
+    DpoConfig,
+    GrpoConfig,
+    PpoConfig,
+    RewardModelConfig,
+    RolloutConfig,
+    SftConfig,
+    TrainingConfig,
+)
 from aligntune_core.config.aliases import ALIASES
 from aligntune_core.config.describe import Setting, describe
-from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS, TRACKERS
-from aligntune_core.config import CONFIGS, TrainingConfig
+from aligntune_core.config.names import OPTIMIZERS, PREFERENCE_LOSSES, SCHEDULERS, TRACKERS
 from aligntune_core.values import MODEL_TYPES, TASKS
 
 CHOICES = {
+    "loss_type": PREFERENCE_LOSSES,
     "lr_scheduler": SCHEDULERS,
     "model_type": MODEL_TYPES,
     "optimizer": OPTIMIZERS,
@@ -54,26 +63,53 @@ def _choices(name: str, schema: Mapping[str, Any]) -> tuple[str, ...]:
     return CHOICES.get(name) or (tuple(enums) if len(enums) > 1 else ())
 
 
-def _section(setting: Setting, schema: Mapping[str, Any]) -> str:
+Found = Mapping[str, Setting]
+"""One setting, by the algorithms that have it."""
+
+
+def _by_name() -> dict[str, dict[str, Setting]]:
+    """Every setting once, in the order of the groups, with what each algorithm says of it."""
+    found: dict[str, dict[str, Setting]] = {}
+    for algorithm, cls in CONFIGS.items():
+        for setting in describe(cls):
+            found.setdefault(setting.name, {})[algorithm] = setting
+    order = list(dict.fromkeys(next(iter(s.values())).group for s in found.values() if len(s) == len(CONFIGS)))
+    order = [*order[:-1], *(g for s in found.values() if (g := next(iter(s.values())).group) not in order), order[-1]]
+    return dict(sorted(found.items(), key=lambda pair: order.index(next(iter(pair[1].values())).group)))
+
+
+def _defaults(found: Found) -> list[str]:
+    """A line for each default that there is, with the algorithms that have it."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for algorithm, setting in found.items():
+        if setting.default or setting.source != "ours":
+            lines.setdefault((setting.default, setting.source), []).append(algorithm)
+    whole = len(lines) == 1
+    return [
+        f"- Default{'' if whole else ' for ' + ', '.join(map(code, algorithms))}: "
+        f"{code(default) if default else 'unset'} (source: {source})"
+        for (default, source), algorithms in lines.items()
+    ]
+
+
+def _section(name: str, found: Found) -> str:
+    first = next(iter(found.values()))
+    schema = CONFIGS[next(iter(found))].model_json_schema()["properties"][name]
     limits = f", {text}" if (text := _limits(schema)) else ""
-    lines = [f"- Type: {setting.type}{limits}; in Python {code(setting.annotation)}"]
-    if choices := _choices(setting.name, schema):
+    lines = [f"- Type: {first.type}{limits}; in Python {code(first.annotation)}"]
+    if len(found) < len(CONFIGS):
+        lines.append(f"- Only for {', '.join(map(code, found))}")
+    if choices := _choices(name, schema):
         lines.append(f"- One of: {', '.join(map(code, choices))}")
-    if setting.default:
-        lines.append(f"- Default: {code(setting.default)} (source: {setting.source})")
-    elif setting.source != "ours":
-        lines.append(f"- Default: unset (source: {setting.source})")
-    if others := ALIASES.get(setting.name):
+    lines += _defaults(found)
+    if others := ALIASES.get(name):
         lines.append(f"- Other names: {', '.join(map(code, others))}")
-    return f"### {code(setting.name)}\n\n{setting.description}\n\n" + "\n".join(lines)
-
-
-def _algorithm(cls: type[TrainingConfig]) -> str:
-    schema = cls.model_json_schema()["properties"]
-    parts = []
-    for group, settings in groupby(describe(cls), key=lambda setting: setting.group):
-        parts += [f"## {group}", *(_section(setting, schema[setting.name]) for setting in settings)]
-    return "\n\n".join(parts)
+    texts = list(dict.fromkeys(setting.description for setting in found.values()))
+    text = texts[0]
+    for other in texts[1:]:
+        having = [a for a, setting in found.items() if setting.description == other]
+        text += f"\n\nFor {', '.join(map(code, having))}: {other}"
+    return f"### {code(name)}\n\n{text}\n\n" + "\n".join(lines)
 
 
 def page() -> str:
@@ -83,9 +119,16 @@ def page() -> str:
         "`aligntune train`. How they are combined and checked is in "
         "[Configuration](../user-guide/configuration.md)."
     )
-    titles = " and ".join(ALGORITHMS[name].title for name in CONFIGS)
-    scope = f"So far there is one algorithm, {titles}. A default whose source is *ours* is our own choice."
-    return make_page("Settings", intro, scope, *(_algorithm(cls) for cls in CONFIGS.values()))
+    scope = (
+        "A setting is of every algorithm where it does not say otherwise. A default whose source is *ours* is our own "
+        "choice. What each algorithm sets and pins is in [Algorithms](algorithms.md)."
+    )
+    sections = [
+        part
+        for group, names in groupby(_by_name().items(), key=lambda pair: next(iter(pair[1].values())).group)
+        for part in (f"## {group}", *(_section(name, found) for name, found in names))
+    ]
+    return make_page("Settings", intro, scope, *sections)
 
 
 def aliases() -> str:
@@ -100,17 +143,39 @@ _HEAD = '''\
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 '''
 
 
+_TYPED: Sequence[tuple[str, str, type[TrainingConfig], str]] = (
+    ("TrainingSettings", "TypedDict, total=False", TrainingConfig, "The settings of every algorithm."),
+    ("SftSettings", "TrainingSettings, total=False", SftConfig, "The settings of SFT."),
+    ("DpoSettings", "TrainingSettings, total=False", DpoConfig, "The settings of DPO."),
+    ("RewardModelSettings", "TrainingSettings, total=False", RewardModelConfig, "The settings of reward models."),
+    (
+        "RolloutSettings",
+        "TrainingSettings, total=False",
+        RolloutConfig,
+        "The settings of all that learns from rewards.",
+    ),
+    ("GrpoSettings", "RolloutSettings, total=False", GrpoConfig, "The settings of GRPO, GSPO, DAPO and Dr. GRPO."),
+    ("PpoSettings", "RolloutSettings, total=False", PpoConfig, "The settings of PPO."),
+)
+"""Name, bases, whose settings, docstring. A class repeats nothing that its base has."""
+
+
 def typed_module() -> str:
-    """`aligntune_core/config/typed.py`: a `TypedDict` for each algorithm."""
+    """`aligntune_core/config/typed.py`: `TypedDict`s, so that editors complete the settings."""
     parts = [_HEAD]
-    for name, cls in CONFIGS.items():
-        title = ALGORITHMS[name].title
-        parts.append(f"\n\nclass {cls.__name__.removesuffix('Config')}Settings(TypedDict, total=False):\n")
-        parts.append(f'    """The settings of {title}."""\n')
-        parts += [f'\n    {s.name}: {s.annotation}\n    """{s.description}"""\n' for s in describe(cls)]
+    written: dict[str, set[str]] = {"TypedDict": set()}
+    for title, bases, cls, text in _TYPED:
+        known = written[bases.partition(",")[0]]
+        own = [s for s in describe(cls) if s.name not in known]
+        written[title] = known | {s.name for s in own}
+        parts.append(f'\n\nclass {title}({bases}):\n    """{text}"""\n')
+        parts += [f'\n    {s.name}: {s.annotation}\n    """{s.description}"""\n' for s in own]
+    bases = "DpoSettings, RewardModelSettings, GrpoSettings, PpoSettings"
+    parts.append(f"\n\nclass RlSettings({bases}, total=False):\n")
+    parts.append('    """The settings of every algorithm but SFT; which of them an algorithm has is checked."""\n')
     return "".join(parts)

@@ -27,16 +27,15 @@ ENDLESS = r"\boxed{9^{9^{9^{9^{9}}}}}"
 @pytest.fixture(scope="module")
 def maths() -> BoundReward:
     """One child for all questions about mathematics: it imports sympy."""
-    pytest.importorskip("math_verify")
-    return resolve([{"name": "math", "seconds": 3.0}])[0]
+    return resolve([{"name": "math", "seconds": 2.0}])[0]
 
 
 def child_of(reward: BoundReward) -> int:
     """The process id of a reward's child."""
     cells = reward.function.__closure__ or ()
     (home,) = (cell.cell_contents for cell in cells if isinstance(cell.cell_contents, Apart))
-    child: apart._Child = home._child
-    return child.process.pid
+    assert home._child is not None
+    return home._child.process.pid
 
 
 # format ------------------------------------------------------------------------------------------------------------
@@ -53,7 +52,7 @@ def test_format_may_look_for_a_part(score: Score) -> None:
 
 
 def test_a_pattern_that_explodes_costs_its_own_text_alone(score: Score, caplog: pytest.LogCaptureFixture) -> None:
-    (reward,) = resolve([{"name": "format", "pattern": "(a+)+b", "seconds": 1.0}])
+    (reward,) = resolve([{"name": "format", "pattern": "(a+)+b", "seconds": 0.3}])
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, "aligntune"):
         assert score(reward, ["aab", "a" * 64, "a" * 64, "ab"]) == [1.0, 0.0, 0.0, 1.0]
@@ -67,6 +66,14 @@ def test_lone_surrogates_and_null_bytes_are_text_too(score: Score) -> None:
     assert score({"name": "format", "pattern": ".{3}"}, ["\ud800\0x", "\u2028\n\r"]) == [1.0, 1.0]
 
 
+def test_a_batch_of_texts_that_explode_ends_all_the_same(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "PATIENCE", 2)
+    (reward,) = resolve([{"name": "format", "pattern": "(a+)+b", "seconds": 0.3}])
+    began = time.monotonic()
+    assert score(reward, ["a" * 64] * 16 + ["ab"]) == [0.0] * 16 + [1.0]
+    assert time.monotonic() - began < 16 * 0.3
+
+
 # math --------------------------------------------------------------------------------------------------------------
 
 EQUAL = [
@@ -76,9 +83,15 @@ EQUAL = [
     ("it is 42", "42"),
     (r"\boxed{(1,2)}", "(1,2)"),
     (r"\boxed{x^2+2x+1}", "$(x+1)^2$"),
-    (r"first \boxed{3}, no: \boxed{4}", "4"),
 ]
-UNEQUAL = [(r"\boxed{\frac{1}{3}}", "1/2"), ("no idea", "1/2"), ("", "7"), (r"\boxed{", "7"), (r"\boxed{{{}}", "7")]
+UNEQUAL = [
+    (r"\boxed{\frac{1}{3}}", "1/2"),
+    (r"\boxed{3} or \boxed{4}", "4"),
+    ("no idea", "1/2"),
+    ("", "7"),
+    (r"\boxed{", "7"),
+    (r"\boxed{{{}}", "7"),
+]
 
 
 def test_math_knows_what_is_equal(maths: BoundReward, score: Score) -> None:
@@ -179,25 +192,21 @@ FITS_NOT = [
 
 
 def test_json_must_be_whole_small_and_of_the_schema(score: Score) -> None:
-    pytest.importorskip("jsonschema")
     expected = [1.0] * len(FITS) + [0.0] * len(FITS_NOT)
     assert score({"name": "json_schema", "schema": SCHEMA}, FITS + FITS_NOT) == expected
 
 
 def test_a_schema_may_be_a_file(score: Score, tmp_path: Path) -> None:
-    pytest.importorskip("jsonschema")
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA), "utf-8")
     assert score({"name": "json_schema", "schema": str(tmp_path / "schema.json")}, FITS) == [1.0, 1.0]
 
 
 def test_a_pattern_in_a_schema_that_explodes_costs_its_own_text_alone(score: Score) -> None:
-    pytest.importorskip("jsonschema")
     texts = ['{"name": "' + "x" * 64 + 'y"}', '{"name": "x"}']
-    assert score({"name": "json_schema", "schema": SCHEMA, "seconds": 1.0}, texts) == [0.0, 1.0]
+    assert score({"name": "json_schema", "schema": SCHEMA, "seconds": 0.3}, texts) == [0.0, 1.0]
 
 
 def test_a_number_that_the_library_cannot_reckon_with_ends_no_run(score: Score) -> None:
-    pytest.importorskip("jsonschema")
     reward = {"name": "json_schema", "schema": {"multipleOf": 0.01}}
     assert score(reward, ["1" + "0" * 400, "1e999", "0.07"])[:2] == [0.0, 0.0]
 
@@ -218,7 +227,6 @@ def test_a_number_that_the_library_cannot_reckon_with_ends_no_run(score: Score) 
 def test_a_schema_that_cannot_be_is_refused(
     schema: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("jsonschema")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text("{", "utf-8")
     with pytest.raises(ConfigError) as caught:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import signal
 import sys
 import threading
 import time
@@ -101,8 +103,6 @@ def unknown_word(completions: list[str], missing: str) -> list[float]:
 
 
 def alarmed(completions: list[str]) -> list[float]:
-    import signal
-
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     return GOOD
 
@@ -284,15 +284,16 @@ def test_a_hint_is_given_to_those_who_limit_time_with_signals(score: Score) -> N
     assert "use no signals" in caught.value.remedy
 
 
-def test_ctrl_c_reaches_the_training_loop_while_a_reward_is_waited_for(score: Score) -> None:
-    import os
-    import signal
-
+def test_a_signal_reaches_the_training_loop_while_a_reward_is_waited_for(score: Score) -> None:
     held = threading.Event()
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        score(lambda completions: held.wait(), timeout=60)
-    held.set()
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            score(lambda completions: held.wait(), timeout=30)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        held.set()
 
 
 def test_a_rewards_thread_works_on_the_gpu_of_the_loop(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,7 @@ def test_a_model_is_refused_with_the_setting_for_it() -> None:
 
 
 def test_columns_that_are_missing_are_told_with_those_that_there_are() -> None:
-    rewards = resolve([by_row, optional, everything, "exact_match", {"name": "math", "column": "solution"}])
+    rewards = resolve([by_row, optional, everything, "exact_match", {"name": "numeric_match", "column": "solution"}])
     assert [missing_columns(reward, ["answer"]) for reward in rewards] == [[], [], [], [], ["solution"]]
     with pytest.raises(ConfigError) as caught:
         check_columns(rewards[:4], ["final", "level", "aligntune_row"])

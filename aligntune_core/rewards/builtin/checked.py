@@ -15,8 +15,8 @@ from aligntune_core.rewards.builtin.matching import check_column
 from aligntune_core.rewards.find import FIELD
 from aligntune_core.rewards.values import Function, text_of
 
-SECONDS = 20.0
-"""What a batch may take; sound completions take milliseconds."""
+SECONDS = 5.0
+"""What a completion may take, as in math-verify; nearly all take milliseconds."""
 LARGEST_SCHEMA = 1_000_000
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -39,8 +39,8 @@ def format_reward(*, pattern: str, full: bool = True, seconds: float = SECONDS) 
     Args:
         pattern: in the syntax of Python's `re`; a dot matches line breaks too.
         full: the whole completion must match; false: some part of it.
-        seconds: what a batch may take. A completion that needs more than its share scores 0: some patterns take time
-            that is exponential in the length of the text.
+        seconds: what a completion may take; one that needs more scores 0. Some patterns take time that is exponential
+            in the length of the text.
     """
     _check_seconds(seconds)
     if not isinstance(pattern, str):
@@ -62,13 +62,14 @@ def _by_text(apart: Apart) -> Function:
 def math(*, column: str = "answer", seconds: float = SECONDS) -> Function:
     r"""1 where the completion's answer equals the one in a column, as math-verify judges, else 0.
 
-    The last `\boxed{…}` counts, or else the last formula or number. Where the column holds nothing that can be read as
+    What stands in `\boxed{…}` counts (several are taken together: two answers equal no single one), or else the last
+    formula or number. Where the column holds nothing that can be read as
     mathematics, the reward does not apply. math-verify evaluates what it reads, so it runs in a child process without
     the environment's secrets, with a limit of memory, and without leave to write files. That is no sandbox.
 
     Args:
         column: the column with the right answer, in LaTeX or plain.
-        seconds: what a batch may take. A completion that needs more than its share scores 0.
+        seconds: what a completion may take; one that needs more scores 0.
     """
     check_column(column)
     _check_seconds(seconds)
@@ -139,7 +140,7 @@ def json_schema(*, schema: Mapping[str, Any] | str, seconds: float = SECONDS) ->
     Args:
         schema: a JSON Schema, or the path of a file with one; without `$schema`: draft 2020-12. It may refer to its own
             parts (`#/…`) only: nothing is fetched.
-        seconds: what a batch may take. A completion that needs more than its share scores 0.
+        seconds: what a completion may take; one that needs more scores 0.
     """
     _check_seconds(seconds)
     _needs("jsonschema", "json_schema", "json")

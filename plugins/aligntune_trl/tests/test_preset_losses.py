@@ -244,14 +244,15 @@ def test_the_advantages_are_the_papers(make, preset):
     inputs = [{"prompt": f"{i // GROUP}"} for i in range(len(rewards))]
     torch.set_default_dtype(torch.float64)  # TRL puts rewards into a tensor of the default type
     try:
-        found = trainer._generate_and_score_completions(inputs)["advantages"]
+        batch = trainer._generate_and_score_completions(inputs)
     finally:
         torch.set_default_dtype(torch.float32)
     scaled = preset is not DrGrpoConfig
     expected = reference_advantages(rewards.tolist(), [1.0, 0.25], scaled=scaled)
-    assert found.dtype == torch.float64
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-9, rtol=0)
+    assert batch["advantages"].dtype == torch.float64
+    np.testing.assert_allclose(batch["advantages"].numpy(), expected, atol=1e-9, rtol=0)
     assert max(map(abs, expected)) > 1
+    assert batch["completion_mask"].any() == (preset is not DapoConfig)  # all answers are truncated
 
 
 def rollout_for_training(trainer: Any, spread: float) -> dict[str, torch.Tensor]:

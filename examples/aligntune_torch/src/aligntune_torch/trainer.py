@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from aligntune_core import ConfigError, DivergedError, RunEvents, TrainRequest
+from aligntune_core.config import SftConfig
 from aligntune_torch.checkpoint import load_state, save_state
 from aligntune_torch.model import answer, load_model, load_tokenizer, save_model, use_bf16
 from aligntune_torch.plugin import SETTINGS
@@ -49,7 +50,7 @@ class SftTrainer:
     settings: ClassVar[frozenset[str]] = SETTINGS
 
     def __init__(self, request: TrainRequest) -> None:
-        self.request, self.config = request, (config := request.config)
+        self.request, self.config = request, (config := cast("SftConfig", request.config))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.bf16 = use_bf16(config, self.device)
         self.tokenizer = load_tokenizer(request)

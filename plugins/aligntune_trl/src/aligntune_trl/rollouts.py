@@ -105,6 +105,7 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
     """What `with_rewards` puts on top of a trainer class."""
 
     failures: Failures
+    control: Any
     _metrics: dict[str, dict[str, list[float]]]
     _saved_step = 0
     _unscored = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -250,10 +251,12 @@ class PPO(_Base):  # type: ignore[misc]
     # Checkpoints.
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save and not self.args.save_only_model:  # before TRL, whose last file makes it complete
-            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            self.critic.save(Path(self._get_output_dir(trial=trial)) / name / "critic")
+            self.critic.save(folder / "critic")
         super()._save_checkpoint(model, trial)
+        if self.args.should_save:  # of an adapter before training TRL keeps a copy; on resume it alone would be loaded
+            shutil.rmtree(folder / "ref", ignore_errors=True)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
