@@ -140,7 +140,7 @@ class Apart:
             limit = self._seconds if time.monotonic() < until else self._seconds / 10
             reply = self._asked({"text": text, "answer": answer, "seconds": limit})
             if "error" in reply:
-                raise AtRow(index, str(reply["error"]))
+                raise AtRow(index, f"the check failed: {reply['error']}")
             if "late" in reply:
                 self._tell(limit)
             yield 0.0 if "late" in reply else reply["score"]

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from aligntune_core.config import CONFIGS, CORE_SETTINGS, TrainingConfig, build_config
+from aligntune_core.config import CONFIGS, CORE_SETTINGS, SftConfig, TrainingConfig, build_config, setting
 from aligntune_core.config.fields import Names, OptionalSteps, PositiveInt, Share
 from aligntune_core.config.load import Layer
-from aligntune_core.config import SftConfig, setting
-from aligntune_core.data.formats import normalise, recognise
+from aligntune_core.data.formats import recognise, shape_of, task_of
 from aligntune_core.testing.suite import samples
+from aligntune_core.testing.suite.base import USUAL
 
 TABLES = (CORE_SETTINGS, samples.OTHER, samples.YOURS, samples.ELSEWHERE, samples.UNSEEN)
 
@@ -23,26 +23,31 @@ def test_each_setting_of_core_is_in_one_table(config: type[TrainingConfig]) -> N
     assert {name: n for name, n in count.items() if n != 1} == {}
 
 
-@pytest.mark.parametrize("name", samples.OTHER)
-def test_another_value_is_valid_beside_what_must_be_given_with_it(name: str) -> None:
+HAVING = [(cls, name) for cls in CONFIGS.values() for name in samples.OTHER if name in cls.model_fields]
+
+
+@pytest.mark.parametrize(("cls", "name"), HAVING, ids=lambda part: getattr(part, "algorithm", part))
+def test_another_value_is_valid_beside_what_must_be_given_with_it(cls: type[TrainingConfig], name: str) -> None:
     other = samples.OTHER[name]
-    layer = Layer({**other.given, name: other.value})
-    config = build_config(SftConfig, [layer])
-    assert getattr(config, name) != SftConfig.model_fields[name].get_default()
+    usual = {**USUAL, **samples.USUAL[cls.rows], **other.given}
+    given = {n: v for n, v in usual.items() if n in cls.model_fields and n not in other.without}
+    config = build_config(cls, [Layer({**given, name: other.value})])
+    assert getattr(config, name) != getattr(build_config(cls, [Layer(given)]), name)
 
 
-@pytest.mark.parametrize(("algorithm", "task"), samples.ROWS)
-def test_the_rows_are_of_a_format_that_core_reads(algorithm: str, task: str) -> None:
-    rows = samples.rows_for(algorithm, task)
-    row_format = recognise(rows[0])
-    assert row_format.task == task or task == "supervised_fine_tuning"
-    assert all(normalise(row, row_format) for row in rows)
+@pytest.mark.parametrize(("kind", "task"), samples.ROWS)
+def test_the_rows_are_of_a_format_that_core_reads(kind: Any, task: str) -> None:
+    rows = samples.rows_for(kind, task)
+    row_format = recognise(rows[0], kind=kind)
+    shaped = [row_format.shape(row, None) for row in rows]
+    assert len({shape_of(row, kind) for row in shaped}) == 1
+    spoken = task_of(row_format, shape_of(shaped[0], kind))
+    assert spoken == task or task in ("supervised_fine_tuning", "instruction_following")
     assert samples.question_of(rows[0])
 
 
-def test_an_algorithm_that_core_does_not_know_trains_on_the_rows_of_sft() -> None:
-    assert samples.rows_for("odd", "text_generation") == samples.rows_for("sft", "text_generation")
-    assert samples.rows_for("dpo", "text_generation") == []
+def test_there_are_no_rows_for_what_no_algorithm_of_ours_trains() -> None:
+    assert samples.rows_for("preferences", "token_classification") == []
 
 
 class OddConfig(SftConfig):

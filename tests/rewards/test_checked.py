@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -119,13 +120,46 @@ def test_a_child_that_was_killed_is_replaced(maths: BoundReward, score: Score) -
 
 def test_a_child_that_no_longer_answers_is_replaced(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "GRACE", 0.1)
-    (reward,) = resolve([{"name": "format", "pattern": "a", "seconds": 0.2}])
+    (reward,) = resolve([{"name": "format", "pattern": "a", "seconds": 1.0}])
     score(reward, ["a"])
     stopped = child_of(reward)
     os.kill(stopped, signal.SIGSTOP)
     assert score(reward, ["a", "a", "b"]) == [0.0, 1.0, 0.0]
     with pytest.raises(ProcessLookupError):
         os.kill(stopped, 0)
+
+
+FRAIL = """
+import json, os, sys
+for number, line in enumerate(sys.stdin):
+    text = json.loads(line).get("text")
+    if text == "die":
+        os._exit(1)
+    print(json.dumps({"error": "KeyError: 'x'"} if text == "fail" else {"score": 1.0}), flush=True)
+"""
+
+
+def test_a_completion_at_which_the_child_dies_scores_nothing(
+    score: Score, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "child.py").write_text(FRAIL, "utf-8")
+    monkeypatch.setattr(apart, "PROGRAM", tmp_path / "child.py")
+    assert score({"name": "format", "pattern": "a"}, ["a", "die", "a"]) == [1.0, 0.0, 1.0]
+
+
+def test_a_check_that_fails_is_told_with_its_row(score: Score, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(FRAIL, "utf-8")
+    monkeypatch.setattr(apart, "PROGRAM", tmp_path / "child.py")
+    with pytest.raises(RewardError, match="reward = 'format': row 18: the check failed: KeyError: 'x'; "):
+        score({"name": "format", "pattern": "a"}, ["a", "fail", "a"])
+
+
+def test_the_child_has_little_memory_and_writes_no_files(score: Score) -> None:
+    (reward,) = resolve([{"name": "format", "pattern": "a"}])
+    score(reward, ["a"])
+    limits = Path(f"/proc/{child_of(reward)}/limits").read_text("ascii")
+    assert re.search(r"Max address space +2147483648 +2147483648 ", limits)
+    assert re.search(r"Max file size +0 +0 ", limits)
 
 
 def test_the_child_sees_no_secret_and_ends_with_its_reward(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:

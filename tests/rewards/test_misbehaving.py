@@ -94,6 +94,16 @@ async def failing(completions: list[str]) -> list[float]:
     raise LookupError("judge is down")
 
 
+def failing_at_times(completion: str) -> Any:
+    return failing([completion]) if completion == "d" else 0.0
+
+
+def raising_beside_coroutines(completion: str) -> Any:
+    if completion == "c":
+        raise LookupError("no judge")
+    return failing([completion])  # never awaited, and no warning of that
+
+
 async def streaming(completions: list[str]) -> AsyncIterator[float]:
     yield 0.0
 
@@ -129,6 +139,8 @@ CASES = {
     "recurses for ever": Case(raising(RecursionError("deep")), BATCH, "RecursionError", RecursionError),
     "cancels itself": Case(cancelling, AT_ROW, "CancelledError", asyncio.CancelledError),
     "fails as a coroutine": Case(failing, BATCH, "it raised LookupError: judge is down (", LookupError),
+    "fails as a coroutine of a row": Case(failing_at_times, "row 20", "LookupError: judge is down", LookupError),
+    "raises beside coroutines": Case(raising_beside_coroutines, AT_ROW, "LookupError: no judge", LookupError),
     "needs an argument that nobody gives": Case(unknown_word, BATCH, "missing 1 required", TypeError),
     "sets an alarm": Case(alarmed, BATCH, "signal only works in main thread", ValueError),
     "gives nothing": Case(giving(None), BATCH, "it gave nothing instead of a list of 4 numbers"),
@@ -186,14 +198,13 @@ async def sleeping_row(completion: str) -> float:
 HANGS = {
     "a batch": (lambda completions: time.sleep(60), BATCH),
     "a row": (lambda completion: time.sleep(60 if completion == "c" else 0), AT_ROW),
-    "a loop": (lambda completions: [0.0 for _ in iter(int, 1)], BATCH),
     "a lock": (lambda completions: threading.Event().wait(), BATCH),
     "a coroutine": (sleeping, BATCH),
     "a coroutine of a row": (sleeping_row, BATCH),
 }
 
 
-@pytest.mark.parametrize("kind", [k for k in HANGS if k != "a loop"])
+@pytest.mark.parametrize("kind", HANGS)
 def test_a_hang_ends_at_the_limit_with_the_row(kind: str, score: Score) -> None:
     function, where = HANGS[kind]
     began = time.monotonic()

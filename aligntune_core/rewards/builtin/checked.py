@@ -63,9 +63,9 @@ def math(*, column: str = "answer", seconds: float = SECONDS) -> Function:
     r"""1 where the completion's answer equals the one in a column, as math-verify judges, else 0.
 
     What stands in `\boxed{…}` counts (several are taken together: two answers equal no single one), or else the last
-    formula or number. Where the column holds nothing that can be read as
-    mathematics, the reward does not apply. math-verify evaluates what it reads, so it runs in a child process without
-    the environment's secrets, with a limit of memory, and without leave to write files. That is no sandbox.
+    formula or number. Where the column holds nothing that can be read as mathematics, the reward does not apply.
+    math-verify evaluates what it reads, so it runs in a child process without the environment's secrets, with a limit
+    of memory, and without leave to write files. That is no sandbox.
 
     Args:
         column: the column with the right answer, in LaTeX or plain.

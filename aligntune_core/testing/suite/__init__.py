@@ -41,7 +41,7 @@ class BackendSuite(
 
     A subclass that leaves out or replaces a check says why, in a sentence; else the class cannot be made:
 
-        left_out = {"test_training_lowers_the_loss[sft-text_generation-causal_lm]": "the tiny model has no room for it"}
+        left_out = {"test_training_makes_it_better[sft-text_generation-causal_lm]": "the tiny model has no room for it"}
 
         @replaces("a row is two steps of this backend")
         def test_an_epoch_has_its_steps(self, algorithm): ...

@@ -13,7 +13,7 @@ import pytest
 
 from aligntune_core import installed
 from aligntune_core.checks import config_class
-from aligntune_core.config import CORE_SETTINGS, TrainingConfig
+from aligntune_core.config import CORE_SETTINGS, RolloutConfig, TrainingConfig
 from aligntune_core.discovery import Entry
 from aligntune_core.environment import detect
 from aligntune_core.plugins import Backend, BackendRegistry, load_registry
@@ -84,11 +84,12 @@ class SuiteBase:
 
     def rows(self, algorithm: str, task: str) -> list[Row]:
         """About 22 rows, in a format that core reads, for an algorithm and a task."""
-        return samples.rows_for(algorithm, task)
+        return samples.rows_for(self.config_of(algorithm).rows, task)
 
     def inputs(self, algorithm: str, task: str) -> list[Any]:
-        """Three questions for `predict`."""
-        return [samples.question_of(row) for row in self.rows(algorithm, task)[:3]]
+        """Three questions for `predict`; for a reward model, three questions with an answer."""
+        asked = samples.scored if algorithm == "reward" else samples.question_of
+        return [asked(row) for row in self.rows(algorithm, task)[:3]]
 
     def write_model(self, model_type: str, path: Path) -> bool:
         """Write a tiny untrained model to `path`, the same at each call; False where there is none of that type."""
@@ -96,7 +97,16 @@ class SuiteBase:
 
     def steps_of_an_epoch(self, config: TrainingConfig, rows: int) -> int:
         """Optimiser steps of one pass over so many rows."""
+        if isinstance(config, RolloutConfig):
+            prompts = config.batch_size * config.generation_steps // config.num_generations
+            return rows // prompts * config.rollout_steps
         return -(-rows // (config.batch_size * config.gradient_accumulation_steps))
+
+    def worth(self, algorithm: str, evaluation: Mapping[str, float]) -> float | None:
+        """The number of an evaluation that training raises: the loss, negated, or the reward."""
+        rewarded = self.config_of(algorithm).rows == "prompts"
+        number = evaluation.get("eval_reward" if rewarded else "eval_loss")
+        return number if number is None or rewarded else -number
 
     # what the checks ask
 
@@ -159,7 +169,8 @@ class SuiteBase:
     def usual(self, algorithm: str) -> dict[str, Any]:
         """The settings of every training."""
         honoured = self.honoured(algorithm)
-        wanted = {**{name: value for name, value in USUAL.items() if name in honoured}, **self.settings}
+        usual = {**USUAL, **samples.USUAL[self.config_of(algorithm).rows]}
+        wanted = {**{name: value for name, value in usual.items() if name in honoured}, **self.settings}
         return {name: value for name, value in wanted.items() if value is not None}
 
     def other_value(self, algorithm: str, name: str) -> Other:

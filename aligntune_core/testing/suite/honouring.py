@@ -37,7 +37,8 @@ class SettingChecks(SuiteBase):
             self._is_honoured(setting, bench)
 
     def _has_conversations(self, bench: Bench) -> bool:
-        return bool({"messages", "instruction"} & set(self.rows(bench.cell.algorithm, bench.cell.task)[0]))
+        first = self.rows(bench.cell.algorithm, bench.cell.task)[0]
+        return bool({"messages", "instruction"} & set(first)) or isinstance(first.get("prompt"), list)
 
     def _is_refused(self, setting: Asked, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         """One that is not claimed ends in an error that says so, before the backend is asked for a trainer."""

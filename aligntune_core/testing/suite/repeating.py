@@ -62,5 +62,5 @@ class RepeatingChecks(CellChecks):
         differing = self.differing(whole.losses, resumed.losses)
         check(not differing, f"the resumed run and the one without a break differ:{listed(differing)}", remedy)
         ends = [run.evaluations[-1] for run in (whole, resumed)]
-        losses = " and ".join(str(end.get("eval_loss")) for end in ends)
-        check(self.same_numbers(*ends), f"without a break and resumed, the final evaluation is {losses}", remedy)
+        losses = " and ".join(str(self.worth(cell.algorithm, end)) for end in ends)
+        check(self.same_numbers(cell, *ends), f"without a break and resumed, the final evaluation is {losses}", remedy)

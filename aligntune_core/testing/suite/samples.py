@@ -1,6 +1,6 @@
 """What the suite trains on, and for each setting another value than the one that it usually gives.
 
-A new task, or an algorithm with rows of its own kind, is one more entry of `ROWS`; a new setting, one of `OTHER`.
+A new task, or a new kind of rows, is one more entry of `ROWS`; a new setting, one of `OTHER`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from aligntune_core.algorithms import ALGORITHMS
 from aligntune_core.config import TrainingConfig
 
 Row = Mapping[str, Any]
@@ -32,18 +31,35 @@ def _chat(question: str, answer: str, number: int) -> Row:
     return {"messages": [{"role": r, "content": c} for turn in turns for r, c in zip(roles, turn, strict=True)]}
 
 
+def _said(role: str, content: str) -> list[Row]:
+    return [{"role": role, "content": content}]
+
+
+def _pair_of_chats(question: str, answer: str, number: int) -> Row:
+    asked, wrong = _said("user", question), _said("assistant", f"No idea, {number}.")
+    return {"prompt": asked, "chosen": _said("assistant", answer), "rejected": wrong}
+
+
 ROWS: dict[tuple[str, str], list[Row]] = {
-    ("sft", "instruction_following"): [{"instruction": q, "output": a} for q, a in PAIRS],
-    ("sft", "supervised_fine_tuning"): [{"prompt": f"{q}\n", "completion": a} for q, a in PAIRS],
-    ("sft", "text_generation"): [{"text": f"{q} {a}"} for q, a in PAIRS],
-    ("sft", "chat_completion"): [_chat(q, a, number) for number, (q, a) in enumerate(PAIRS)],
+    ("answers", "instruction_following"): [{"instruction": q, "output": a} for q, a in PAIRS],
+    ("answers", "supervised_fine_tuning"): [{"prompt": f"{q}\n", "completion": a} for q, a in PAIRS],
+    ("answers", "text_generation"): [{"text": f"{q} {a}"} for q, a in PAIRS],
+    ("answers", "chat_completion"): [_chat(q, a, number) for number, (q, a) in enumerate(PAIRS)],
+    ("preferences", "instruction_following"): [_pair_of_chats(q, a, n) for n, (q, a) in enumerate(PAIRS)],
+    ("preferences", "text_generation"): [
+        {"prompt": f"{q} ", "chosen": a, "rejected": f"No idea, {n}."} for n, (q, a) in enumerate(PAIRS)
+    ],
+    ("preferences", "chat_completion"): [_pair_of_chats(q, a, n) for n, (q, a) in enumerate(PAIRS)],
+    ("prompts", "instruction_following"): [{"instruction": q, "answer": a} for q, a in PAIRS],
+    ("prompts", "text_generation"): [{"prompt": f"{q}\n", "answer": a} for q, a in PAIRS],
+    ("prompts", "chat_completion"): [{"prompt": _said("user", q), "answer": a} for q, a in PAIRS],
 }
-"""(algorithm, task) → rows. An algorithm that core does not know trains on those of sft."""
+"""(what an algorithm learns from, task) → rows."""
 
 
-def rows_for(algorithm: str, task: str) -> list[Row]:
-    """The rows for an algorithm and a task; empty where the suite has none."""
-    return ROWS.get((algorithm if algorithm in ALGORITHMS else "sft", task), [])
+def rows_for(kind: str, task: str) -> list[Row]:
+    """The rows for a task of an algorithm that learns from answers, preferences or prompts; empty where there are none."""
+    return ROWS.get((kind, task), [])
 
 
 def question_of(row: Row) -> Any:
@@ -53,6 +69,28 @@ def question_of(row: Row) -> Any:
     if "text" in row:
         return " ".join(row["text"].split()[:4])
     return row.get("instruction", row.get("prompt"))
+
+
+def scored(row: Row) -> Any:
+    """The prompt of a preference with its chosen answer: what a reward model scores."""
+    return row["prompt"] + row["chosen"]
+
+
+USUAL: Mapping[str, Mapping[str, Any]] = {
+    "answers": {},
+    "preferences": {},
+    "prompts": {
+        "reward_functions": "aligntune_core.testing.suite.rewards:vowels",
+        "batch_size": 8,
+        "num_generations": 4,
+        "max_completion_length": 8,
+        "mask_truncated_completions": False,  # an untrained model never ends an answer
+        "overlong_cache": 0,
+        "dynamic_sampling_attempts": 1,
+        "critic": "head",
+    },
+}
+"""What the suite trains with beside what it always does, by what an algorithm learns from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +113,7 @@ OTHER: dict[str, Other] = {
     "attn_implementation": Other("eager"),
     "chat_template": Other("{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}\n{% endfor %}"),
     "precision": Other("bf16"),
-    "max_seq_length": Other(24),
+    "max_seq_length": Other(48),
     "packing": Other(True),
     "assistant_only_loss": Other(False),
     "seed": Other(8),
@@ -83,7 +121,7 @@ OTHER: dict[str, Other] = {
     "max_steps": Other(3),
     "batch_size": Other(2),
     "eval_batch_size": Other(3),
-    "gradient_accumulation_steps": Other(2),
+    "gradient_accumulation_steps": Other(3),
     "learning_rate": Other(2e-3),
     "lr_scheduler": Other("linear"),
     "warmup_steps": Other(2.0),
@@ -100,6 +138,32 @@ OTHER: dict[str, Other] = {
     "logging_steps": Other(3),
     "save_steps": Other(4),
     "eval_steps": Other(5),
+    "beta": Other(0.2),
+    "loss_type": Other("ipo"),
+    "reward_functions": Other("aligntune_core.testing.suite.rewards:digits"),
+    "reward_weights": Other([2.0]),
+    "reward_timeout": Other(60.0),
+    "overlong_cache": Other(4),
+    "num_generations": Other(2),
+    "num_iterations": Other(3),
+    "steps_per_generation": Other(2),
+    "max_completion_length": Other(6),
+    "temperature": Other(0.7),
+    "top_p": Other(0.9),
+    "epsilon": Other(0.1),
+    "epsilon_high": Other(0.3),
+    "scale_rewards": Other("batch", {"dynamic_sampling_attempts": 0}),
+    "mask_truncated_completions": Other(True),
+    "dynamic_sampling_attempts": Other(3),
+    "gamma": Other(0.9),
+    "lam": Other(0.8),
+    "kl_coef": Other(0.2),
+    "vf_coef": Other(0.5),
+    "cliprange_value": Other(0.4),
+    "critic": Other("model"),
+    "critic_learning_rate": Other(5e-3),
+    "whiten": Other(False),
+    "missing_eos_penalty": Other(0.5),
 }
 """Another valid value of each setting that core knows."""
 
@@ -122,6 +186,7 @@ IN_THE_ROWS = {
 
 UNSEEN = {
     "revision": "a model in a local folder has no revisions, and the suite asks no hub",
+    "reward_model_name": "it would need a reward model that the backend can load, and the suite has none",
     "trust_remote_code": "it would need a model that brings its own code, and the suite runs none",
 }
 """Settings that cannot be proved offline, with the reason."""

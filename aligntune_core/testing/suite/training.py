@@ -39,9 +39,15 @@ class CellChecks(SuiteBase):
         steps = sorted({*one, *other})
         return [f"step {s}: {one.get(s)} and {other.get(s)}" for s in steps if not self.same(one.get(s), other.get(s))]
 
-    def same_numbers(self, one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-        """Whether two evaluations agree in their loss."""
-        return self.same(one.get("eval_loss"), other.get("eval_loss"))
+    def same_numbers(self, cell: Cell, one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+        """Whether two evaluations agree in the number that counts."""
+        return self.same(*(self.worth(cell.algorithm, each) for each in (one, other)))
+
+
+def _numbers(evaluation: Mapping[str, float]) -> str:
+    """What an evaluation says of how good the model is."""
+    shown = (f"{name} {evaluation[name]}" for name in ("eval_loss", "eval_reward") if name in evaluation)
+    return ", ".join(shown) or "nothing"
 
 
 class TrainingChecks(CellChecks):
@@ -78,12 +84,13 @@ class TrainingChecks(CellChecks):
         remedy = "write a whole model folder in save(path): config.json, weights in safetensors, and the tokenizer"
         check("config.json" in files or "adapter_config.json" in files, f"model/ holds {files or 'nothing'}", remedy)
 
-    def test_training_lowers_the_loss(self, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> None:
-        before, after = (e.get("eval_loss", math.nan) for e in self.bench(cell, tmp_path_factory).whole.evaluations)
+    def test_training_makes_it_better(self, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> None:
+        evaluations = self.bench(cell, tmp_path_factory).whole.evaluations
+        before, after = (self.worth(cell.algorithm, e) for e in evaluations)
         remedy = "does train() change the weights that evaluate() sees? else raise settings = {'learning_rate': …}"
         check(
-            after < before,
-            f"evaluated on the rows that it trains, the loss goes from {before:.4g} to {after:.4g}",
+            before is not None and after is not None and after > before,
+            f"evaluated on the rows that it trains, it goes from {_numbers(evaluations[0])} to {_numbers(evaluations[1])}",
             remedy,
         )
 
@@ -91,11 +98,13 @@ class TrainingChecks(CellChecks):
         bench = self.bench(cell, tmp_path_factory)
         first = bench.whole.evaluations[-1]
         odd = [f"{name}: {value}" for name, value in first.items() if not math.isfinite(value)]
-        check("eval_loss" in first, f"evaluate() gives {sorted(first)}", "give the mean loss over tokens as 'loss'")
+        remedy = "give the mean loss over tokens or pairs as 'loss', or the mean reward as 'reward'"
+        check(self.worth(cell.algorithm, first) is not None, f"evaluate() gives {sorted(first)}", remedy)
         check(not odd, f"evaluate() gives numbers that are not finite:{listed(odd)}", "leave out what has no meaning")
         again = bench.evaluate(bench.whole.trainer)
-        remedy = "evaluate without dropout, in a fixed order, and change nothing by it"
-        check(self.same_numbers(first, again), f"a second evaluate() gives {again}, the first gave {first}", remedy)
+        remedy = "evaluate without dropout, in a fixed order, with a seed of its own, and change nothing by it"
+        same = self.same_numbers(cell, first, again)
+        check(same, f"a second evaluate() gives {again}, the first gave {first}", remedy)
 
     def test_each_question_gets_its_answer(self, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> None:
         bench = self.bench(cell, tmp_path_factory)
@@ -103,8 +112,10 @@ class TrainingChecks(CellChecks):
         check(
             len(answers) == asked, f"predict() gives {len(answers)} answers to {asked} questions", "give one for each"
         )
-        odd = sorted({type(a).__name__ for a in answers if not isinstance(a, str | list)})
-        check(not odd, f"predict() gives answers of type {', '.join(odd)}", "give strings, or lists of messages")
+        odd = sorted({type(a).__name__ for a in answers if not isinstance(a, str | list | float)})
+        check(
+            not odd, f"predict() gives answers of type {', '.join(odd)}", "give strings, lists of messages, or scores"
+        )
         check(bench.predict(bench.whole.trainer, []) == [], "predict([]) is not empty", "give [] for no question")
 
     def test_an_answer_belongs_to_its_question(self, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -134,8 +145,8 @@ class TrainingChecks(CellChecks):
         remedy = (
             "save the weights as they are after training, whole and in full precision, and load what model_name names"
         )
-        numbers = f"evaluates to {evaluation.get('eval_loss')}, before {expected.get('eval_loss')}"
-        check(self.same_numbers(evaluation, expected), f"the saved model, loaded again, {numbers}", remedy)
+        numbers = f"evaluates to {_numbers(evaluation)}, before {_numbers(expected)}"
+        check(self.same_numbers(bench.cell, evaluation, expected), f"the saved model, loaded again, {numbers}", remedy)
         check(answers == bench.answers, f"the saved model answers {answers}, before {bench.answers}", remedy)
 
     def test_a_preview_has_each_row(self, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import trl
-from aligntune_trl.policy import group_arguments
+from aligntune_trl.policy import group_arguments, rollout_arguments
 from datasets import Dataset
 from transformers import AutoTokenizer, set_seed
 
@@ -123,7 +123,7 @@ def make(tiny, tmp_path):
 
     def build(preset: Any, *, rewards: Any = None, base: Any = trl.GRPOTrainer, weights: Any = None, **own: Any) -> Any:
         config = preset(num_generations=GROUP, max_completion_length=LONGEST, batch_size=GROUP)
-        arguments = group_arguments(config) | {
+        arguments = rollout_arguments(config) | group_arguments(config) | {
             "output_dir": str(tmp_path / "out"), "per_device_train_batch_size": GROUP, "gradient_accumulation_steps": 2,
             "steps_per_generation": 2, "logging_steps": 1, "save_strategy": "no", "report_to": "none", "bf16": False,
             "use_cpu": True, "disable_tqdm": True, "gradient_checkpointing": False, "dataloader_pin_memory": False,
