@@ -48,6 +48,10 @@ def test_format_matches_the_whole_text_and_a_dot_matches_line_breaks(score: Scor
     assert score(reward, texts) == [1.0, 0.0, 0.0, 1.0]
 
 
+def test_format_allows_nothing_before_or_after(score: Score) -> None:
+    assert score({"name": "format", "pattern": "ab"}, ["ab", "abc", "xab", "ab\n"]) == [1.0, 0.0, 0.0, 0.0]
+
+
 def test_format_may_look_for_a_part(score: Score) -> None:
     assert score({"name": "format", "pattern": r"\d+", "full": False}, ["a 12 b", "none"]) == [1.0, 0.0]
 
@@ -228,6 +232,11 @@ FITS_NOT = [
 def test_json_must_be_whole_small_and_of_the_schema(score: Score) -> None:
     expected = [1.0] * len(FITS) + [0.0] * len(FITS_NOT)
     assert score({"name": "json_schema", "schema": SCHEMA}, FITS + FITS_NOT) == expected
+
+
+def test_whatever_the_schema_allows_it_must_be_json_and_not_too_deep(score: Score) -> None:
+    texts = ["[" * 99 + "]" * 99, "[" * 101 + "]" * 101, "[NaN]", "[Infinity]", "{'a': 1}", "[]"]
+    assert score({"name": "json_schema", "schema": {}}, texts) == [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def test_a_schema_may_be_a_file(score: Score, tmp_path: Path) -> None:

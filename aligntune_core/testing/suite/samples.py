@@ -58,7 +58,7 @@ ROWS: dict[tuple[str, str], list[Row]] = {
 
 
 def rows_for(kind: str, task: str) -> list[Row]:
-    """The rows for a task of an algorithm that learns from answers, preferences or prompts; empty where there are none."""
+    """The rows for a task of an algorithm that learns from answers, preferences or prompts; empty: there are none."""
     return ROWS.get((kind, task), [])
 
 
@@ -119,9 +119,9 @@ OTHER: dict[str, Other] = {
     "seed": Other(8),
     "num_epochs": Other(2.0, without=("max_steps",)),
     "max_steps": Other(3),
-    "batch_size": Other(2),
+    "batch_size": Other(12),
     "eval_batch_size": Other(3),
-    "gradient_accumulation_steps": Other(3),
+    "gradient_accumulation_steps": Other(2),
     "learning_rate": Other(2e-3),
     "lr_scheduler": Other("linear"),
     "warmup_steps": Other(2.0),

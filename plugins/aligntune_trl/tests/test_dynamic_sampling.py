@@ -16,7 +16,6 @@ from aligntune_trl.dynamic import (
     STATE,
     PromptStream,
     check_mergeable,
-    flat_groups,
     with_dynamic_sampling,
     with_rows,
 )
@@ -302,8 +301,13 @@ def test_a_resumed_run_ends_bit_identical(make, tmp_path):
         assert same(weights(resumed), weights(whole))
 
 
-def test_attempts_of_zero_is_trl_itself():
-    assert with_dynamic_sampling(trl.GRPOTrainer, 0) is trl.GRPOTrainer
+def test_attempts_of_zero_are_no_rounds_and_leave_flat_groups_without_effect(make):
+    rows, drawn = prompts(8), []
+    trainer = make(rows, reward_that_fails(rows[ROW], drawn), 0, max_steps=2, num_generations=8)
+    before = weights(trainer)
+    trainer.train()
+    assert len(drawn) == 2
+    assert same(weights(trainer), before)
 
 
 def test_without_flat_groups_training_is_trl_bit_for_bit(make):

@@ -9,8 +9,8 @@ import torch
 import trl
 from aligntune_trl import loading
 from aligntune_trl.arguments import OWNED, check_read_back, training_arguments, with_options
-from aligntune_trl.building import library
 from aligntune_trl.availability import judge
+from aligntune_trl.building import library
 from aligntune_trl.plugin import provides_algorithms
 from aligntune_trl.sft import sft_arguments
 from transformers.trainer_utils import SchedulerType

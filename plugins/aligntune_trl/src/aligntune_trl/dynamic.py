@@ -25,12 +25,12 @@ import torch
 
 from aligntune_core import ConfigError
 from aligntune_core.config.rollouts import HIDDEN_ROW
+from aligntune_trl.groups import exact_groups
 
 STATE = "dynamic_sampling.json"
 """The file in a checkpoint with the stream's position."""
 
 _FIELD = "dynamic_sampling_attempts"
-_ROUNDING = 1e-6  # rewards are summed in single precision
 _STREAM = 0xDA90  # so that the stream's order is not the sampler's, which is drawn from the same seed
 _LEFT = frozenset({"prompt_ids", "prompt_mask"})
 _RIGHT = {
@@ -39,25 +39,6 @@ _RIGHT = {
 }  # fmt: skip
 """What has a column a token of the completion, and what TRL writes where there is none."""
 _TOTAL = "num_items_in_batch"
-
-
-def flat_groups(rewards: torch.Tensor, weights: torch.Tensor, size: int) -> torch.Tensor:
-    """Which groups have no answer that earned more than another.
-
-    Args:
-        rewards: what each function gave each answer, shape (groups * size, functions); NaN: it gave none.
-        weights: the functions' weights, shape (functions,).
-        size: answers a group; those of a group stand together.
-
-    Returns:
-        Booleans of shape (groups,). Answers that no function scored are left out; a group with fewer than two others
-        is flat.
-    """
-    missing = rewards.isnan().all(dim=1).view(-1, size)
-    totals = (rewards * weights.to(rewards)).nansum(dim=1).view(-1, size)
-    highest = totals.masked_fill(missing, -torch.inf).amax(dim=1)
-    lowest = totals.masked_fill(missing, torch.inf).amin(dim=1)
-    return ~(highest - lowest > _ROUNDING * torch.maximum(highest.abs(), lowest.abs()))
 
 
 class PromptStream:
@@ -187,11 +168,6 @@ class _DynamicSampling(_Trainer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._other_prompts = PromptStream(_numbers(self), self.args.seed)
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        rewards: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
-        self._raw_rewards = rewards
-        return rewards
-
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:
             evaluated: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -215,13 +191,11 @@ class _DynamicSampling(_Trainer):  # type: ignore[misc]
         if rounds:
             batch[_TOTAL] = self._tokens_of_all(batch)
         self._tell(flat, flat_at_first, rounds)
-        mine = flat[self.accelerator.process_index].repeat_interleave(self.num_generations)
-        batch["advantages"] = batch["advantages"].index_fill(0, mine.nonzero().flatten(), 0.0)
         return batch
 
     def _flat_groups(self) -> torch.Tensor:
-        """Of the rollout just scored, shape (processes, groups a process)."""
-        flat = flat_groups(self._raw_rewards, self.reward_weights, self.num_generations)
+        """Of the draw just scored, shape (processes, groups a process)."""
+        flat: torch.Tensor = self.flat_groups()
         return flat.view(self.accelerator.num_processes, -1)
 
     def _rows_of_all(self, inputs: list[dict[str, Any]]) -> set[int]:
@@ -292,8 +266,7 @@ def with_dynamic_sampling(base: type[Any], attempts: int) -> type[Any]:
 
     In a round every process generates as many groups as the one that lacks most, of prompts that are not in the
     rollout yet, and takes what it needs of those that are not flat. It ends when no group is flat, or when the data
-    has no more prompts. Groups that stay flat are trained with advantages of exactly 0; TRL's may differ from 0 by
-    rounding, which Adam would turn into a step of full size.
+    has no more prompts.
 
     Metrics: `dynamic_sampling/replaced`, the share of groups replaced; `dynamic_sampling/rounds`;
     `frac_reward_zero_std`, the share still flat. All others, and the table of completions, are of the first draw,
@@ -302,12 +275,13 @@ def with_dynamic_sampling(base: type[Any], attempts: int) -> type[Any]:
     Args:
         base: TRL's `GRPOTrainer`, or a class made from it. Its data set has the column `aligntune_row`, and each
             process's rollout holds whole groups.
-        attempts: 0 gives `base` itself.
+        attempts: with 0 no group is replaced; those that are flat have advantages of exactly 0 all the same.
 
     Raises:
         ConfigError: from the class's constructor for settings that cannot be combined with it, and from a rollout
             that holds images or groups cut in two.
     """
+    exact = exact_groups(base)
     if attempts == 0:
-        return base
-    return type(base.__name__, (_DynamicSampling, base), {"attempts": attempts, "__qualname__": base.__qualname__})
+        return exact
+    return type(base.__name__, (_DynamicSampling, exact), {"attempts": attempts, "__qualname__": base.__qualname__})

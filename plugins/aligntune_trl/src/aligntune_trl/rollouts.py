@@ -101,6 +101,16 @@ class RandomState:
 _Trainer: Any = object  # TRL's class, which comes beneath when it is known
 
 
+class _ByEpoch(_Trainer):  # type: ignore[misc]
+    """On top of TRL's RepeatSampler: a run that is resumed in a later epoch has that epoch's order, not the first's."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Bring the generator to where the epochs before it left it."""
+        self.generator.manual_seed(self.seed)
+        for _ in range(epoch):
+            torch.randperm(self.num_samples, generator=self.generator)
+
+
 class _Rewarded(_Trainer):  # type: ignore[misc]
     """What `with_rewards` puts on top of a trainer class."""
 
@@ -109,19 +119,31 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
     _metrics: dict[str, dict[str, list[float]]]
     _saved_step = 0
     _unscored = 0
+    _scored = False
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        before = RandomState()
+        if not self.model.training:
+            evaluated: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            return evaluated
+        before, tokens = RandomState(), self.state.num_input_tokens_seen
+        self._scored = False
         try:
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            self._count_unscored()
         except (RewardError, DivergedError):
-            if self.model.training:
-                before.restore()
-                self._save_now()
+            before.restore()
+            self.state.num_input_tokens_seen = tokens
+            self._save_now()
             raise
-        if self.model.training:
-            self._look_at(batch["advantages"], batch["num_items_in_batch"])
+        self._look_at(batch["advantages"], batch["num_items_in_batch"])
         return batch
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        kind = type(type(sampler).__name__, (_ByEpoch, type(sampler)), {})
+        found = kind.__new__(kind)
+        vars(found).update(vars(sampler))
+        return found
 
     def _save_now(self) -> None:
         """A checkpoint of the last step that is done, as if the rollout that failed had not begun."""
@@ -140,15 +162,14 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
             error = self.failures[0] if self.failures else None
             raise error or RewardError("failed in another process", "see what that one says", field="reward")
         unscored = torch.isnan(rewards).all(dim=1)
-        if self.model.training:
-            self._count_unscored(bool(unscored.all()))
-        else:
+        self._scored = self._scored or not bool(unscored.all())
+        if not self.model.training:
             totals = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1)
             self._eval_totals += totals[~unscored].tolist()
         return rewards
 
-    def _count_unscored(self, unscored: bool) -> None:
-        self._unscored = self._unscored + 1 if unscored else 0
+    def _count_unscored(self) -> None:
+        self._unscored = 0 if self._scored else self._unscored + 1
         if self._unscored >= MOST_UNSCORED:
             problem = f"no reward applied to any answer in {MOST_UNSCORED} rollouts"
             raise RewardError(problem, "let a reward give a number, not None", field="reward_functions")

@@ -40,14 +40,17 @@ def _tokenizer() -> Any:
 
 
 def write_tiny_model(model_type: str, path: Path) -> bool:
-    """Write a two-layer model with its tokenizer to `path`; False for a type that this backend has none of."""
-    if model_type != "causal_lm":
+    """Write a two-layer model with its tokenizer to `path`; False for a type that this backend has none of.
+
+    A classification model has one label: it is a reward model that has learnt nothing.
+    """
+    if model_type not in ("causal_lm", "classification"):
         return False
     from aligntune_trl.quiet import hush, hush_handlers
 
     hush()
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
     hush_handlers()
     tokenizer = _tokenizer()
@@ -63,10 +66,11 @@ def write_tiny_model(model_type: str, path: Path) -> bool:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        num_labels=1,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Qwen2ForCausalLM(config)
+        model = (Qwen2ForCausalLM if model_type == "causal_lm" else Qwen2ForSequenceClassification)(config)
     model.save_pretrained(path, safe_serialization=True)
     tokenizer.save_pretrained(path)
     return True
