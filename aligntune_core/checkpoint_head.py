@@ -21,17 +21,23 @@ _SUFFIXES = (
     ("ForConditionalGeneration", "causal_lm"),
 )
 
+_BY_TOKEN = ("ForTokenClassification", "ForMaskedLM")
 
 AGAIN = "download or copy the model again"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointHead:
-    """A checkpoint's kind. `base` is the model under an adapter, None for a full model."""
+    """A checkpoint's kind. `base` is the model under an adapter, None for a full model.
+
+    `labels` says how many numbers a classification model gives for a text, None where its config does not say; 0 for
+    one that gives them for each token.
+    """
 
     model_type: str | None
     quantised: bool = False
     base: str | None = None
+    labels: int | None = None
 
 
 def _fail(name: object, problem: str, remedy: str) -> ConfigError:
@@ -105,7 +111,17 @@ def _head(config: Mapping[str, Any], name: str, trust_remote_code: bool) -> Chec
     if config.get("auto_map") and not trust_remote_code:
         remedy = "read the model's code first, then set trust_remote_code: true"
         raise _fail(name, "it runs its own Python code, and trust_remote_code is off", remedy)
-    return CheckpointHead(_kind(config, name), bool(config.get("quantization_config")))
+    kind = _kind(config, name)
+    labels = _labels(config) if kind == "classification" else None
+    return CheckpointHead(kind, bool(config.get("quantization_config")), labels=labels)
+
+
+def _labels(config: Mapping[str, Any]) -> int | None:
+    """How many numbers a classification model gives for a text."""
+    if str((config.get("architectures") or [""])[0]).endswith(_BY_TOKEN):
+        return 0
+    named, count = config.get("id2label"), config.get("num_labels")
+    return len(named) if isinstance(named, dict) else count if isinstance(count, int) else None
 
 
 def _under(base: str, name: str, trust_remote_code: bool) -> CheckpointHead:

@@ -215,9 +215,24 @@ def check_reward_model(config: TrainingConfig) -> None:
         head = read_head(name, None, trust_remote_code=config.trust_remote_code)
     except ConfigError as error:
         raise ConfigError(error.problem, error.remedy, field="reward_model_name", value=name) from error
-    if head.model_type != "classification":
-        remedy = "train one with algorithm: reward, and give its run folder"
+    remedy = "train one with algorithm: reward, and give its run folder"
+    if head.model_type != "classification" or head.labels == 0:
         raise ConfigError("is no reward model: it gives no score", remedy, field="reward_model_name", value=name)
+    if head.labels not in (None, 1):
+        problem = f"is no reward model: it gives {head.labels} numbers for an answer, not one"
+        raise ConfigError(problem, remedy, field="reward_model_name", value=name)
+
+
+def check_base(algorithm: str, head: CheckpointHead, name: str | None) -> None:
+    """Refuse a model that a reward model cannot begin from: one with a head for something else than one score.
+
+    Raises:
+        ConfigError: it has such a head.
+    """
+    if algorithm == "reward" and head.labels not in (None, 1):
+        what = f"gives {head.labels} numbers for a text" if head.labels else "gives numbers for each token"
+        remedy = "give a causal model, or a reward model"
+        raise ConfigError(f"it {what}, not one score", remedy, field="model_name", value=name)
 
 
 def _refuse_pair(chosen: Backend, algorithm: str, task: str | None, model_type: str, matrix: SupportMatrix) -> None:
@@ -292,9 +307,10 @@ def check_files_of(path: Path) -> tuple[dict[str, Any], list[AlignTuneError]]:
 
 
 def _check_kind(first: Selection, algorithm: str, config: TrainingConfig, environment: Environment) -> None:
-    model_type = config.model_type or head_of(config, None).model_type or "causal_lm"
-    registry = default_registry()
+    head, registry = head_of(config, None), default_registry()
+    model_type = config.model_type or head.model_type or "causal_lm"
     choose_again(first, algorithm, config.task_type, model_type, registry=registry, environment=environment)
+    check_base(algorithm, head, config.model_name)
 
 
 def _check_source(name: str, field: str) -> None:

@@ -12,6 +12,7 @@ from aligntune_core.algorithms import canonical
 from aligntune_core.checkpoint_head import model_folders
 from aligntune_core.checks import (
     check_adapter,
+    check_base,
     check_objects,
     check_precision,
     check_required,
@@ -84,6 +85,7 @@ def make_plan(
     place: dict[str, Any] = {"registry": registry, "environment": environment}
     selection = choose_again(selection, name, config.task_type, model_type, **place)
     trackers = tuple(load_extension(name) for name in config.plugin_trackers)
+    check_base(name, head, config.model_name)
     check_reward_model(config)
     rewards = resolve_rewards(config)
     _quiet()

@@ -82,6 +82,6 @@ def check_rollouts(
     if not isinstance(config, RolloutConfig):
         return
     config.check_prompts(len(rows.train), environment.world_size)
-    for part in (rows.train, rows.eval):
+    for part, what in ((rows.train, "rows"), (rows.eval, "evaluation rows")):
         if part is not None:
-            check_columns(rewards, [c for c in part.column_names if c not in ("prompt", HIDDEN_ROW)])
+            check_columns(rewards, [c for c in part.column_names if c not in ("prompt", HIDDEN_ROW)], what)

@@ -15,7 +15,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from _generate import algorithms, commands, errors, example, hooks, matrix, scaffold, settings, versions
+from _generate import (
+    algorithms,
+    commands,
+    errors,
+    example,
+    hooks,
+    matrix,
+    presets,
+    rewards,
+    scaffold,
+    settings,
+    versions,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -24,6 +36,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/cli.md": commands.page,
     "docs/reference/configuration.md": settings.page,
     "docs/reference/algorithms.md": algorithms.page,
+    "docs/reference/rewards.md": rewards.page,
     "docs/reference/hooks.md": hooks.page,
     "docs/reference/errors.md": errors.page,
     "docs/reference/support-matrix.md": matrix.page,
@@ -38,6 +51,9 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "model types today": lambda: matrix.today("model_type"),
     "example claims": example.claims,
     "example algorithm": example.algorithm,
+    "presets": presets.settings,
+    "rollout sizes": presets.sizes,
+    "rewards": rewards.part,
     "tasks today": lambda: matrix.today("task"),
 }
 _PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)

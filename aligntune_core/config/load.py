@@ -12,12 +12,20 @@ from pydantic import ValidationError
 
 from aligntune_core.algorithms import nearest
 from aligntune_core.config.aliases import BY_ALIAS
+from aligntune_core.config.catalogue import CONFIGS
 from aligntune_core.config.settings import REQUIRED, TrainingConfig
 from aligntune_core.config.yaml_file import read_settings
 from aligntune_core.errors import ConfigError, Problem
 
 SELECTORS = ("algorithm", "backend")
 """Keys of a file that choose the config class and the backend; they are no settings."""
+COUNTERPARTS = {
+    "beta": "kl_coef",
+    "kl_coef": "beta",
+    "max_seq_length": "max_completion_length",
+    "max_completion_length": "max_seq_length",
+}
+"""A setting of some algorithms → what is like it in others."""
 
 
 @dataclass(slots=True)
@@ -62,15 +70,26 @@ def _canonical(layer: Layer, cls: type[TrainingConfig], problems: list[Problem])
             text = f"{cls.algorithm} fixes it to '{cls.pinned[key]}'{layer.origin(key)}"
             problems.append(Problem.of(key, text, "leave it out, or train another algorithm", value=value))
         elif name not in known:
-            guess = nearest(key, [*known, *BY_ALIAS])  # in the order of the settings
-            remedy = f"did you mean '{guess}'?" if guess else "see 'aligntune train --help' for all settings"
-            shown = key[:60] if key.isprintable() and key.strip() else repr(key[:60])
-            problems.append(Problem.of(shown, f"no setting has this name{layer.origin(key)}", remedy))
+            problems.append(_unknown(key, value, cls, layer.origin(key)))
         elif name in found and found[name][0] != value:
             problems.append(Problem.of(name, f"is also given as '{key}', with another value", "keep one", value=value))
         else:
             found[name] = (value, layer.origin(key))
     return found
+
+
+def _unknown(key: str, value: Any, cls: type[TrainingConfig], origin: str) -> Problem:
+    """A name that this algorithm has no setting of: one of other algorithms' settings, or nobody's."""
+    name = BY_ALIAS.get(key, key)
+    if owners := [algorithm for algorithm, other in CONFIGS.items() if name in other.model_fields]:
+        own = COUNTERPARTS.get(name)
+        remedy = f"set {own}" if own in cls.model_fields else f"leave it out; it belongs to {', '.join(owners)}"
+        return Problem.of(key, f"{cls.algorithm or 'this algorithm'} has no such setting{origin}", remedy, value=value)
+    known = cls.model_fields
+    guess = nearest(key, [*known, *(alias for alias, name in BY_ALIAS.items() if name in known)])
+    remedy = f"did you mean '{guess}'?" if guess else "see 'aligntune train --help' for all settings"
+    shown = key[:60] if key.isprintable() and key.strip() else repr(key[:60])
+    return Problem.of(shown, f"no setting has this name{origin}", remedy)
 
 
 _WORDS = {

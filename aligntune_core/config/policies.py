@@ -66,7 +66,7 @@ class GspoConfig(GrpoConfig):
 
     def coupled(self) -> list[Problem]:
         found = super().coupled()
-        if self.rollout_steps < 2:
+        if self.rollout_steps < 2 and not self.generation_steps % self.gradient_accumulation_steps:
             text = "with one mini-batch a rollout the ratio is always 1, and nothing is ever clipped"
             remedy = f"set steps_per_generation: {MINI_BATCHES * self.gradient_accumulation_steps}, or leave it out"
             found.append(Problem.of("steps_per_generation", text, remedy, value=self.steps_per_generation))

@@ -153,8 +153,8 @@ class RolloutConfig(GenerationSettings, RewardSettings, TrainingConfig):
         accumulated = self.gradient_accumulation_steps
         if self.generation_steps % accumulated:
             text = f"is no multiple of gradient_accumulation_steps = {accumulated}, so a step would span two rollouts"
-            below = self.generation_steps // accumulated * accumulated
-            remedy = f"set {below or accumulated} or {below + accumulated}"
+            below = max(self.generation_steps // accumulated, 1) * accumulated
+            remedy = f"set {below} or {below + accumulated}"
             found.append(Problem.of("steps_per_generation", text, remedy, value=self.steps_per_generation))
         if self.overlong >= self.max_completion_length:
             text = f"is not less than max_completion_length = {self.max_completion_length}"
@@ -162,24 +162,28 @@ class RolloutConfig(GenerationSettings, RewardSettings, TrainingConfig):
             found.append(Problem.of("overlong_cache", text, remedy, value=self.overlong_cache))
         rewards = len(self.reward_functions) + bool(self.reward_model_name)
         if self.reward_weights and len(self.reward_weights) != rewards:
-            text = f"there are {len(self.reward_weights)} weights for {rewards} rewards"
+            weights = len(self.reward_weights)
+            text = f"{weights} weight{'s' * (weights != 1)} for {rewards} reward{'s' * (rewards != 1)}"
             found.append(Problem.of("reward_weights", text, "give one for each", value=list(self.reward_weights)))
         if self.num_generations < self.fewest_generations:
             text = "an answer is compared with the others to its prompt, so there must be at least 2"
             found.append(Problem.of("num_generations", text, "set 8", value=self.num_generations))
         return found
 
+    def _sharing(self, processes: int) -> int:
+        """How many processes share a group; with dynamic sampling each replaces its own."""
+        return 1 if getattr(self, "dynamic_sampling_attempts", 0) else processes
+
     def _misfit(self, processes: int) -> str:
         """Why a rollout is no whole number of groups; empty where it is."""
-        local, size = self.batch_size * self.generation_steps, self.num_generations
-        whole_here = bool(getattr(self, "dynamic_sampling_attempts", 0))  # a process replaces its own groups
-        count = local if whole_here else local * processes
+        sharing = self._sharing(processes)
+        count, size = self.batch_size * self.generation_steps * sharing, self.num_generations
         if count % size == 0:
             return ""
-        times = f"{self.batch_size} × {self.generation_steps}" + (
-            "" if whole_here or processes == 1 else f" × {processes}"
-        )
-        return f"a rollout has {times} = {count} answers (batch_size × steps), which are no groups of {size}"
+        times, what = f"{self.batch_size} × {self.generation_steps}", "batch_size × steps"
+        if sharing > 1:
+            times, what = f"{times} × {sharing}", f"{what} × processes"
+        return f"a rollout has {times} = {count} answers ({what}), which are no groups of {size}"
 
     def fitted(self, processes: int) -> Self:
         """With what follows from the sizes that the user chose, and each such decision told.
@@ -206,10 +210,11 @@ class RolloutConfig(GenerationSettings, RewardSettings, TrainingConfig):
             steps = config.gradient_accumulation_steps
             log.info("gradient_accumulation_steps = %d: a rollout is then a whole number of groups", steps)
         if text := config._misfit(processes):
-            count = self.batch_size * self.generation_steps * processes
+            count = config.batch_size * config.generation_steps * self._sharing(processes)
             fits = [n for n in range(self.fewest_generations, count + 1) if count % n == 0]
-            near = min(fits or [count], key=lambda n: abs(n - self.num_generations))
-            remedy = f"set num_generations: {near}, or batch_size: {self.num_generations}"
+            near = sorted(fits, key=lambda n: abs(n - self.num_generations))[:1]
+            ways = [*(f"num_generations: {n}" for n in near), f"batch_size: {self.num_generations}"]
+            remedy = f"set {', or '.join(ways)}"
             raise ConfigError(text, remedy, field="num_generations", value=self.num_generations)
         return config._on_boundaries()
 

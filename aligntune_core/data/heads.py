@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +14,15 @@ from aligntune_core.errors import DataError, kind_of
 SCANNED = 64 * 2**20
 """Bytes of a file that are checked line by line; of a larger one, these and the last line."""
 LONGEST_ROW = 10 * 2**20
+
+
+def misfit(row: Mapping[str, Any], seen: dict[str, str]) -> str:
+    """Which column of a row has another type than in the rows before, which `seen` keeps; empty where none has."""
+    for column, value in row.items():
+        kind = kind_of(value)
+        if value is not None and seen.setdefault(column, kind) != kind:
+            return f"column '{column}': {kind}, where the rows before have {seen[column]}"
+    return ""
 
 
 class _Checker:
@@ -62,14 +71,8 @@ class _Checker:
 
     def same_types(self, row: dict[str, Any], where: str, seen: dict[str, str]) -> None:
         """A column keeps one type from row to row; null fits any."""
-        for column, value in row.items():
-            if value is None:
-                continue
-            kind = kind_of(value)
-            if seen.setdefault(column, kind) != kind:
-                self.fail(
-                    f"{where}, column '{column}': {kind}, where the rows before have {seen[column]}", "use one type"
-                )
+        if text := misfit(row, seen):
+            self.fail(f"{where}, {text}", "use one type")
 
     def jsonl(self) -> None:
         seen: dict[str, str] = {}

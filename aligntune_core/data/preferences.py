@@ -51,12 +51,14 @@ def preference(row: Mapping[str, Any], system_prompt: str | None) -> dict[str, A
     shared = _shared(chosen, rejected)
     if shared < max(len(chosen), len(rejected)):  # to the last space before they part: no word is cut in two
         shared = max(chosen.rfind(mark, 0, shared) + 1 for mark in (" ", "\n"))
+    if not shared:
+        raise ValueError("the two answers begin with no word in common, and there is no column 'prompt'")
     return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
 
 
 def learnt(row: Mapping[str, Any]) -> str:
-    """The text that a shaped row trains; empty where the two answers are equal, for then it trains nothing."""
-    if row["chosen"] == row["rejected"]:
+    """The chosen answer of a shaped row; empty where it is equal to the rejected one, for then it trains nothing."""
+    chosen = row["chosen"]
+    if chosen == row["rejected"]:
         return ""
-    parts = (row["chosen"], row["rejected"])
-    return "".join(p if isinstance(p, str) else "".join(m["content"] for m in p) for p in parts)
+    return chosen if isinstance(chosen, str) else "".join(message["content"] for message in chosen)

@@ -18,7 +18,8 @@ from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config.rollouts import HIDDEN_ROW
 from aligntune_core.config.template import template_text
 from aligntune_core.data.formats import LEARNT, RowFormat, check_mapping, is_chat, recognise, shape_of, task_of
-from aligntune_core.data.heads import check_files
+from aligntune_core.data.heads import check_files, misfit
+from aligntune_core.data.prompts import RESERVED
 from aligntune_core.data.source import Source, find_source
 from aligntune_core.errors import BackendUnavailableError, ConfigError, DataError, gist, kind_of
 
@@ -126,9 +127,19 @@ def _as_dataset(rows: Any, field: str) -> Any:
     if isinstance(rows, datasets.Dataset):
         return rows
     if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
-        return datasets.Dataset.from_list([dict(row) for row in rows])
+        try:
+            return datasets.Dataset.from_list([dict(row) for row in rows])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(_mixed(rows) or f"cannot be read: {gist(error)}", "use one type", field=field) from error
     what = "has 0 rows" if rows == [] else f"is {kind_of(rows)}"
     raise DataError(what, "pass a datasets.Dataset or a list of mappings, one for each row", field=field)
+
+
+def _mixed(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which row has another type in a column than the rows before; empty where none has."""
+    seen: dict[str, str] = {}
+    misfits = (f"row {number}, {text}" for number, row in enumerate(rows, 1) if (text := misfit(row, seen)))
+    return next(misfits, "")
 
 
 def _renamed(dataset: Any, config: TrainingConfig) -> Any:
@@ -161,7 +172,7 @@ def _shaped(dataset: Any, row_format: RowFormat, config: TrainingConfig, field: 
 
 NOTHING = {
     "answers": ("have nothing to train", "give rows with an answer"),
-    "preferences": ("have a chosen answer that is equal to the rejected one", "give pairs that differ"),
+    "preferences": ("have no chosen answer, or one that is equal to the rejected", "give pairs that differ"),
     "prompts": ("have an empty prompt", "give rows with a prompt"),
 }
 """Of rows from which nothing can be learnt: what they are, and the remedy."""
@@ -198,9 +209,11 @@ def _one(
 
 def _announce(dataset: Any, row_format: RowFormat, label: str, config: TrainingConfig) -> None:
     used = [*row_format.required, *(c for c in row_format.optional if c in dataset.column_names)]
-    unused = sorted(set(dataset.column_names) - set(used))
-    fate = "for the rewards" if config.rows == "prompts" else "not used"
-    rest = f"; columns {fate}: {', '.join(unused)}" if unused else ""
+    others = sorted(set(dataset.column_names) - set(used))
+    passed = [name for name in others if name not in RESERVED] if config.rows == "prompts" else []
+    unused = [name for name in others if name not in passed]
+    rest = f"; columns for the rewards: {', '.join(passed)}" if passed else ""
+    rest += f"; columns not used: {', '.join(unused)}" if unused else ""
     log.info("%s: %d rows, read as %s from %s%s", label, len(dataset), row_format.name, "+".join(used), rest)
 
 
@@ -210,9 +223,8 @@ def _refuse_misfits(config: TrainingConfig, shape: str) -> None:
         for name in ("system_prompt", "chat_template"):
             if value := getattr(config, name):
                 remedy = "give rows of messages, or instruction and output"
-                raise ConfigError(
-                    f"rows of plain {shape.replace('_', ' and ')} have no place for it", remedy, field=name, value=value
-                )
+                kind = "prompt and completion" if shape == "prompt_completion" else "text"
+                raise ConfigError(f"rows of plain {kind} have no place for it", remedy, field=name, value=value)
     if config.chat_template:
         template_text(config.chat_template)
     if shape == "text" and getattr(config, "assistant_only_loss", None):

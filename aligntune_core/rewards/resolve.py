@@ -208,21 +208,23 @@ def check(
         raise ConfigError(problems)
 
 
-def check_columns(rewards: Iterable[BoundReward], columns: Sequence[str]) -> None:
+def check_columns(rewards: Iterable[BoundReward], columns: Sequence[str], what: str = "rows") -> None:
     """Refuse rewards that need a column which the rows do not have.
 
     Args:
         rewards: as `resolve` gives them.
         columns: the columns of the rows, beside the prompt.
+        what: the rows, as the error names them.
 
     Raises:
         ConfigError: it names the columns that are missing, and those that there are.
     """
-    there = ", ".join(sorted(c for c in columns if c != ROW)) or "none"
+    there = ", ".join(sorted(c for c in columns if c != ROW))
     problems = []
     for reward in rewards:
         for name in missing_columns(reward, columns):
             remedy = f"the further columns are: {there}; map one with column_mapping: {name}=…"
-            problems.append(Problem.of(FIELD, f"needs a column '{name}' in the rows", remedy, value=reward.name))
+            remedy = remedy if there else "they have no further columns: add it, or map one with column_mapping"
+            problems.append(Problem.of(FIELD, f"needs a column '{name}' in the {what}", remedy, value=reward.name))
     if problems:
         raise ConfigError(problems)

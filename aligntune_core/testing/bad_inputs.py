@@ -8,7 +8,7 @@ and `says`:
     settings  for run.yaml, over model_name and dataset_name of a sound model and a sound file; null takes one out
     rows      the rows of rows.jsonl, a line of JSON each
     files     path → text, or one of {hex}, {text, encoding}, {repeat: [text, times]}, {link}, {folder},
-              {cut: bytes less}, {edit: keys of a JSON file}, or null to take it away
+              {copy: a folder}, {cut: bytes less}, {edit: keys of a JSON file}, or null to take it away
     earlier   a run that was there before, made by a backend that trains nothing: its settings, and
               `stops`: the step at which it breaks off
     after     files, as above, that are made once the earlier run is there
@@ -74,6 +74,8 @@ def make(folder: Path, name: str, given: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(given, Mapping) and given.get("folder"):
         path.mkdir()
+    elif isinstance(given, Mapping) and "copy" in given:
+        shutil.copytree(folder / given["copy"], path)
     elif isinstance(given, Mapping) and "link" in given:
         path.symlink_to(given["link"])
     elif given is None:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from _generate.markdown import code, docstring, fence
 from _generate.markdown import page as make_page
 from aligntune_core import algorithms, environment, hookspecs, values
-from aligntune_core.rewards import values as rewards
 from aligntune_core.discovery import BACKENDS, PLUGINS
 from aligntune_core.hookspecs import REQUIRED, BackendSpecs, PluginSpecs
+from aligntune_core.rewards import values as rewards
 
 VALUES = (
     values.AlgorithmSupport,

@@ -21,13 +21,14 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from aligntune import Trainer, get_trainer
+from aligntune import ConfigError, Trainer, get_trainer
 from aligntune_core.cli.main import run
-from aligntune_core.config import CORE_SETTINGS
+from aligntune_core.config import CORE_SETTINGS, GrpoConfig
 from aligntune_core.discovery import PLUGINS
 from aligntune_core.plugins import BackendRegistry
 from aligntune_core.plugins.probe import ask_child
 from aligntune_core.plugins.process_state import _STATE
+from aligntune_core.rewarding import resolve_rewards
 from aligntune_core.runs import metrics
 from aligntune_core.testing import BackendSuite, FakeBackend
 from aligntune_core.testing.fake_backend import write_fake_model
@@ -111,7 +112,7 @@ def start(use_registry: Callable[..., BackendRegistry], fake_model: Path, chat_f
     return get
 
 
-@pytest.mark.parametrize("heading", ["Commands", "Trackers"])
+@pytest.mark.parametrize("heading", ["Commands", "Trackers", "Rewards"])
 def test_a_package_builds_into_a_wheel_that_has_its_entry_point(heading: str, tmp_path: Path) -> None:
     made = package(heading)
     (tmp_path / "pyproject.toml").write_text(made.pyproject, "utf-8")
@@ -155,6 +156,14 @@ def test_the_tracker_writes_the_losses(install_plugin: Install, start: Any) -> N
     trainer.train()
     assert written() == table(trainer)
     assert len(written()) == 1 + 6 + 2
+
+
+def test_the_reward_is_found_by_its_name_and_takes_its_option(install_plugin: Install) -> None:
+    package("Rewards").install(install_plugin)
+    (reward,) = resolve_rewards(GrpoConfig(reward_functions=({"name": "polite", "word": "thanks"},)))
+    assert reward(["Hi"] * 2, ["Many Thanks", "Please"], columns={}, timeout=10) == [1.0, 0.0]
+    with pytest.raises(ConfigError, match="word must not be empty"):
+        resolve_rewards(GrpoConfig(reward_functions=({"name": "polite", "word": ""},)))
 
 
 def test_the_tracker_goes_on_where_a_run_goes_on(install_plugin: Install, start: Any) -> None:

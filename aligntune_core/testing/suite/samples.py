@@ -81,13 +81,16 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
     "preferences": {},
     "prompts": {
         "reward_functions": "aligntune_core.testing.suite.rewards:vowels",
-        "batch_size": 8,
-        "num_generations": 4,
+        "batch_size": 32,
+        "num_generations": 16,
         "max_completion_length": 8,
+        "num_iterations": 1,
         "mask_truncated_completions": False,  # an untrained model never ends an answer
         "overlong_cache": 0,
         "dynamic_sampling_attempts": 1,
         "critic": "head",
+        "lam": 1.0,  # with a shorter memory the untrained critic would decide the first steps
+        "kl_coef": 0.01,
     },
 }
 """What the suite trains with beside what it always does, by what an algorithm learns from."""
@@ -119,7 +122,7 @@ OTHER: dict[str, Other] = {
     "seed": Other(8),
     "num_epochs": Other(2.0, without=("max_steps",)),
     "max_steps": Other(3),
-    "batch_size": Other(12),
+    "batch_size": Other(16),
     "eval_batch_size": Other(3),
     "gradient_accumulation_steps": Other(2),
     "learning_rate": Other(2e-3),
@@ -144,7 +147,7 @@ OTHER: dict[str, Other] = {
     "reward_weights": Other([2.0]),
     "reward_timeout": Other(60.0),
     "overlong_cache": Other(4),
-    "num_generations": Other(2),
+    "num_generations": Other(8),
     "num_iterations": Other(3),
     "steps_per_generation": Other(2),
     "max_completion_length": Other(6),

@@ -1,10 +1,14 @@
-"""The documentation's examples run as they are written, with a tiny model and a few rows in place of hub names."""
+"""The documentation's examples run as they are written.
+
+A tiny model and a few rows stand in place of hub names, short answers and few steps in place of long ones.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
 import logging
+import re
 import runpy
 import shlex
 from collections.abc import Iterator, Mapping
@@ -14,7 +18,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from aligntune import BackendUnavailableError, Trainer, UnsupportedAlgorithmError
+from aligntune import BackendUnavailableError, Trainer
 from aligntune_core.cli.main import run
 from aligntune_core.demo import rows
 
@@ -28,6 +32,12 @@ MODELS = (
 )
 DATA = "tatsu-lab/alpaca"
 TAKES_LONG = "aligntune demo"
+SHORTER = {
+    "max_completion_length: 128": "max_completion_length: 8",
+    "max_completion_length=64": "max_completion_length=8",
+    "max_steps=100": "max_steps=2",
+    "range(9)": "range(3)",
+}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -44,17 +54,37 @@ OWN = "tutorial.md"
 PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if is_walked(page) and page.name != OWN)
 
 
+def named(language: str, ending: str) -> dict[str, str]:
+    """The blocks of a language that name their file in the first line."""
+    found = [text for page in DOCS.rglob("*.md") for lang, text in blocks(page) if lang == language]
+    files = {text.splitlines()[0].removeprefix("# "): text for text in found}
+    return {name: text for name, text in files.items() if re.fullmatch(rf"[\w-]+\.{ending}", name)}
+
+
 def settings_files() -> dict[str, str]:
-    """The YAML blocks that name their file in the first line."""
-    found = [text for page in DOCS.rglob("*.md") for language, text in blocks(page) if language == "yaml"]
-    return {text.splitlines()[0].removeprefix("# "): text for text in found}
+    return named("yaml", "yaml")
+
+
+def data_files() -> dict[str, list[dict[str, str]]]:
+    """The rows that the pages speak of."""
+    asked = rows()[:8]
+    sums = {f"What is {a} + {b}?": str(a + b) for a in range(1, 9) for b in range(1, 6)}
+    return {
+        "questions": [{"instruction": row["instruction"], "output": row["output"]} for row in asked],
+        "answers": [{"question": row["instruction"], "answer": row["output"]} for row in asked],
+        "sums": [{"instruction": question, "answer": answer} for question, answer in sums.items()],
+        "preferences": [{"prompt": f"{q}\n", "chosen": a, "rejected": "I do not know."} for q, a in sums.items()],
+    }
 
 
 @pytest.fixture
 def names(tiny: Path) -> Mapping[str, str]:
-    """What stands in the text → what is put in its place; a call whose page says that rows are left out gets some."""
-    with_rows = {'"model"': f'"{tiny}", dataset_name="questions.jsonl"'}
-    return dict.fromkeys(MODELS, str(tiny)) | {DATA: "questions.jsonl"} | with_rows
+    """What stands in the text → what is put in its place; a call whose page says what is left out gets that."""
+    with_rows = {
+        '"model"': f'"{tiny}", dataset_name="questions.jsonl"',
+        '"trl" # Works': f'"trl", model_name="{tiny}", dataset_name="sums.jsonl", reward_functions="numeric_match"',
+    }
+    return dict.fromkeys(MODELS, str(tiny)) | {DATA: "questions.jsonl"} | with_rows | SHORTER
 
 
 @pytest.fixture
@@ -62,11 +92,9 @@ def here(tmp_path: Path, names: Mapping[str, str], monkeypatch: pytest.MonkeyPat
     """A folder with the files that the documentation speaks of."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("aligntune_trl.generate.LONGEST_ANSWER", 8)  # an untrained model talks to the end
-    asked = rows()[:8]
-    for name, question, answer in (("questions", "instruction", "output"), ("answers", "question", "answer")):
-        lines = [json.dumps({question: row["instruction"], answer: row["output"]}) for row in asked]
-        Path(f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-    for name, text in settings_files().items():
+    for name, given in data_files().items():
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given), "utf-8")
+    for name, text in (settings_files() | named("python", "py")).items():
         Path(name).write_text(local(text, names), "utf-8")
     logger = logging.getLogger("aligntune")
     handlers = list(logger.handlers)
@@ -84,9 +112,7 @@ def error_of(statement: ast.stmt, source: str) -> type[Exception] | None:
     """The error that the page says a statement raises today."""
     if isinstance(statement, ast.Try) or "_trainer(" not in source:
         return None
-    if 'backend="unsloth"' in source:
-        return BackendUnavailableError
-    return UnsupportedAlgorithmError if "create_rl_trainer(" in source else None
+    return BackendUnavailableError if 'backend="unsloth"' in source else None
 
 
 def run_python(text: str, namespace: dict[str, Any]) -> None:
@@ -103,12 +129,12 @@ def run_python(text: str, namespace: dict[str, Any]) -> None:
             continue
         namespace |= runpy.run_path(str(path), init_globals=namespace)
         if "trainer = " in source:
-            check_trainer(namespace["trainer"])
+            check_trainer(namespace["trainer"], "GRPOTrainer" if "create_rl_trainer(" in source else "SFTTrainer")
 
 
-def check_trainer(trainer: Trainer) -> None:
+def check_trainer(trainer: Trainer, native: str) -> None:
     assert trainer.selection.backend == "trl"
-    assert type(trainer.native).__name__ == "SFTTrainer"
+    assert type(trainer.native).__name__ == native
     trainer.close()
 
 
@@ -131,15 +157,41 @@ def test_a_page_works_from_top_to_bottom(name: str, names: Mapping[str, str], he
             run_bash(local(text, names))
 
 
+def test_the_readmes_calls_and_commands_work(names: Mapping[str, str], here: Path) -> None:
+    namespace: dict[str, Any] = {}
+    for language, text in blocks(DOCS.parent / "README.md"):
+        text = local(text, {**names, "rows.jsonl": "questions.jsonl"})
+        if language == "python":
+            run_python(text, namespace)
+        for line in text.splitlines() if language == "bash" else ():
+            if line.startswith("aligntune train"):
+                assert run([*shlex.split(line)[1:], "--dry-run"]) == 0, line
+
+
 @pytest.mark.parametrize("name", sorted(settings_files().keys() - {"bad.yaml"}))
 def test_a_settings_file_passes_every_check(name: str, here: Path) -> None:
     assert run(["train", name, "--output-dir", "new", "--dry-run"]) == 0
 
 
+def shown_error(page: str) -> str:
+    """The first error that a page shows."""
+    return next(text for _, text in blocks(DOCS / "user-guide" / page) if text.startswith("error: "))
+
+
 def test_the_errors_that_are_shown_are_those_that_come(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = [text for _, text in blocks(DOCS / "user-guide/configuration.md") if text.startswith("error: ")]
     assert run(["validate", "bad.yaml"]) == 2
-    assert capsys.readouterr().err == shown[0]
+    assert capsys.readouterr().err == shown_error("configuration.md")
+    assert run(["train", "grpo.yaml", "--num-generations", "5", "--gradient-accumulation-steps", "4"]) == 2
+    assert capsys.readouterr().err.endswith(shown_error("reinforcement.md"))
+
+
+def test_a_reward_that_fails_says_what_the_page_shows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mistaken = Path("rewards.py").read_text("utf-8").replace("text_of(completion)) / 100", "completion.strip()) / 100")
+    Path("rewards.py").write_text(mistaken, "utf-8")
+    assert run(["train", "grpo.yaml", "--reward-functions", "rewards.py:concise"]) == 4
+    shown = shown_error("rewards.md")
+    said = re.sub(r": row \d+: ", ": row 23: ", capsys.readouterr().err)  # which row is the first is TRL's to say
+    assert said.endswith(shown)
 
 
 def test_a_call_without_rows_says_so(tiny: Path, here: Path) -> None:

@@ -19,6 +19,7 @@ from aligntune_trl.dynamic import (
     with_dynamic_sampling,
     with_rows,
 )
+from aligntune_trl.groups import flat_groups
 from datasets import Dataset, IterableDataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import trl
+from aligntune_trl.loop import guarded
 from aligntune_trl.ppo import ppo_config_class, ppo_trainer_class
 from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
     Qwen2Config,
@@ -89,7 +92,7 @@ def build(micro: Path, words: Any, tmp_path: Path) -> Build:
         random = np.random.default_rng(0)
         prompts = [" ".join(random.choice(WORDS, random.integers(1, 5))) for _ in range(64)]
         rows = [{"prompt": prompt, "number": number} for number, prompt in enumerate(prompts)]
-        trainer = ppo_trainer_class(trl.GRPOTrainer)(
+        trainer = ppo_trainer_class(guarded(trl.GRPOTrainer))(
             model=str(micro) if model is None else model,
             args=ppo_config_class(trl.GRPOConfig)(**{**defaults, **given}),
             reward_funcs=reward, train_dataset=Dataset.from_list(rows), eval_dataset=Dataset.from_list(rows[:4]),
@@ -252,15 +255,20 @@ def test_how_the_batch_is_cut_does_not_change_policy_and_critic(build, critic, p
 
 
 @pytest.mark.parametrize("critic", ["model", "head"])
-def test_it_learns(build, critic):
+def test_policy_and_critic_learn(build, critic):
+    """Sixteen rollouts of 64 completions."""
     trainer = build(
         per_device_train_batch_size=16, gradient_accumulation_steps=2, steps_per_generation=4, num_iterations=2,
-        max_steps=100, learning_rate=3e-3, critic=critic, critic_learning_rate=3e-3, kl_coef=0.01,
+        max_steps=64, learning_rate=3e-3, critic=critic, critic_learning_rate=3e-3, kl_coef=0.01,
     )  # fmt: skip
     trainer.train()
-    rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
+    rewards, explained = (
+        [row[name] for row in trainer.state.log_history if name in row] for name in ("reward", "explained_variance")
+    )
     assert rewards[0] < 0.2
-    assert np.mean(rewards[-5:]) > 0.6
+    assert np.mean(rewards[-4:]) > 0.9
+    assert explained[0] == 0
+    assert np.mean(explained[-4:]) > 0.05
 
 
 # The reward of each token
@@ -336,6 +344,14 @@ def test_a_completion_that_no_reward_applies_to_moves_nothing(build):
     tokens = scored[batch["completion_mask"][1::2] == 1]
     assert tokens.mean().item() == pytest.approx(0.0, abs=1e-6)
     assert tokens.var(correction=0).item() == pytest.approx(1.0, abs=1e-4)
+    guessing = build(reward=some_none, whiten=False)
+    guessing.critic.module.head.bias.data.fill_(0.5)
+    advantages = rollout(guessing)["advantages"]
+    assert (advantages[0::2] == 0).all()
+    assert (advantages[1::2] != 0).any()
+
+
+def test_where_no_reward_applies_at_all_nothing_is_updated(build):
     nothing = build(reward=lambda completion_ids, **_: [None] * len(completion_ids))
     before = weights(nothing.model), weights(nothing.critic.module)
     nothing.train()
@@ -384,6 +400,18 @@ def test_a_value_is_that_of_the_tokens_before_and_does_not_depend_on_padding(bui
     earlier = torch.cat([trainer.critic.values(ids[:, :n], mask[:, :n], 1, 8) for n in (4, 5, 6)], dim=1)
     torch.testing.assert_close(earlier, values, rtol=1e-4, atol=1e-5)
     assert values.unique().numel() == 3
+
+
+def test_padding_does_not_shift_the_positions_that_a_critic_of_its_own_sees(build, micro):
+    """A model whose positions are absolute, as GPT-2's are."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=12, n_positions=32, n_embd=32, n_layer=1, n_head=2, eos_token_id=END))
+    trainer = build(model)
+    shake(trainer.critic.module)
+    ids = torch.tensor([[2, 3, 4, 5]])
+    left = torch.nn.functional.pad(ids, (4, 0))
+    values = [trainer.critic.values(some, (some > 0).long(), 2, 8) for some in (ids, left)]
+    torch.testing.assert_close(*values, rtol=1e-4, atol=1e-5)
 
 
 def test_a_value_does_not_depend_on_chance(build, micro):
@@ -438,29 +466,29 @@ def first_gradient(critic: Any) -> dict[str, torch.Tensor]:
     return {name: 10 * critic.optimizer.state[p]["exp_avg"] for name, p in critic.module.named_parameters()}
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(("accumulation", "steps"), [(1, 1), (2, 2), (1, 2)])
 @pytest.mark.parametrize("critic", ["model", "head"])
-def test_the_critics_gradient_is_that_of_the_mean_squared_error_over_tokens(build, critic, accumulation):
-    """With V = 0 that is −vf_coef/N Σ R ∇V, and ∇V of the head is the hidden state before the token."""
+def test_the_critics_gradient_is_that_of_the_mean_squared_error_over_tokens(build, critic, accumulation, steps):
+    """With V = 0 that is −vf_coef/N Σ R ∇V, and ∇V of the head is the hidden state before the token.
+
+    N is the number of tokens of an update as TRL's `dapo` loss has it: the rollout's, divided by its updates.
+    """
     trainer = build(
-        critic=critic,
-        vf_coef=0.3,
-        max_grad_norm=0.0,
-        gradient_accumulation_steps=accumulation,
-        reward=some_none,
-        per_device_train_batch_size=8,
-    )
+        critic=critic, vf_coef=0.3, max_grad_norm=0.0, gradient_accumulation_steps=accumulation,
+        steps_per_generation=steps, reward=some_none, per_device_train_batch_size=8,
+    )  # fmt: skip
     backbone = copy.deepcopy(trainer.model.model)
     trainer.train()
-    expected, tokens = torch.zeros(33), 0
-    for batch in trainer._buffered_inputs:
+    batches = trainer._buffered_inputs
+    expected = torch.zeros(33)
+    for batch in batches[:accumulation]:
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         with torch.no_grad():
             hidden = backbone(input_ids=ids, attention_mask=mask)[0][:, -batch["returns"].shape[1] - 1 : -1]
         returns = (batch["returns"] * batch["learnt_mask"])[..., None]
         expected -= 0.3 * torch.cat([(returns * hidden).sum((0, 1)), returns.sum((0, 1))])
-        tokens += int(batch["completion_mask"].sum())
+    tokens = sum(batch["completion_mask"].sum() for batch in batches) * accumulation / steps
     found = first_gradient(trainer.critic)
     found_head = torch.cat([found["head.weight"][0], found["head.bias"]])
     torch.testing.assert_close(found_head, expected / tokens, rtol=1e-4, atol=1e-7)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from transformers import Trainer, get_scheduler
 
-from aligntune_core import ConfigError, PluginContractError
+from aligntune_core import AlignTuneError, BackendUnavailableError, ConfigError, PluginContractError
 from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config import CONFIGS, TrainingConfig
 from aligntune_core.config.aliases import BY_ALIAS
@@ -82,14 +85,23 @@ def training_arguments(
     }
 
 
-def with_options(arguments: Mapping[str, Any], options: Mapping[str, Any], config_class: type) -> dict[str, Any]:
+def with_options(
+    arguments: Mapping[str, Any],
+    options: Mapping[str, Any],
+    config_class: type,
+    pinned: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The arguments and the user's `backend_options`, which may name any other field of the installed version.
 
     Raises:
-        ConfigError: no such field, or one that a setting of ours decides.
+        ConfigError: no such field, or one that the algorithm or a setting of ours decides.
     """
     fields = {f.name for f in dataclasses.fields(config_class) if f.init}
     for name, value in options.items():
+        if name in pinned:
+            remedy = "leave it out, or train another algorithm"
+            text = f"'{name}' is fixed to '{pinned[name]}' by the algorithm"
+            raise ConfigError(text, remedy, field="backend_options", value=value)
         ours = OWNED.get(name) or (name if name in SETTINGS else BY_ALIAS.get(name))
         if ours:
             raise ConfigError(f"'{name}' is decided by {ours}", f"set {ours}", field="backend_options", value=value)
@@ -113,7 +125,9 @@ def _typed(options: Mapping[str, Any], config_class: type) -> dict[str, Any]:
     for name, value in options.items():
         try:
             typed[name] = TypeAdapter(hints[name]).validate_python(value)
-        except ValidationError as error:
+            if isinstance(typed[name], float) and math.isnan(typed[name]):
+                raise ValueError("is no number")
+        except ValueError as error:  # pydantic's own is one
             kind = getattr(hints[name], "__name__", "") or str(hints[name])
             text = f"TRL's '{name}' cannot have this value"
             raise ConfigError(text, f"give it as {kind}", field="backend_options", value=value) from error
@@ -125,12 +139,35 @@ def make_arguments(config_class: type, arguments: Mapping[str, Any], options: Ma
 
     Raises:
         ConfigError: it refuses a value.
+        BackendUnavailableError: a package that an option needs is not installed.
     """
-    try:
+    with refusals_told("backend_options" if options else "config"):
         return config_class(**arguments)
-    except (ValueError, TypeError, NotImplementedError) as error:
-        field = "backend_options" if options else "config"
-        raise ConfigError(f"TRL refuses it: {gist(error)}", "change or leave out that value", field=field) from error
+
+
+@contextlib.contextmanager
+def refusals_told(field: str, value: Any = None) -> Iterator[None]:
+    """Tell what the library refuses as an error of the setting that it comes from.
+
+    Args:
+        field: the setting; empty: none can be at fault, so an error is ours, and stays as it is.
+        value: the setting's value, where the library's message does not show it.
+
+    Raises:
+        ConfigError: it refuses a value.
+        BackendUnavailableError: a package that the value needs is not installed.
+    """
+    shown = {} if value is None else {"value": value}
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError, ImportError) as error:
+        if not field or isinstance(error, AlignTuneError):
+            raise
+        problem = f"TRL refuses it: {gist(error)}"
+        if isinstance(error, ImportError):
+            remedy = "install what is named, or leave out that value"
+            raise BackendUnavailableError(problem, remedy, field=field, **shown) from error
+        raise ConfigError(problem, "change or leave out that value", field=field, **shown) from error
 
 
 def check_optimiser(arguments: Any) -> None:

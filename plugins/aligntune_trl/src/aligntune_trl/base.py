@@ -14,7 +14,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from aligntune_core import ConfigError, RunEvents, storage_error
 from aligntune_trl import loading
-from aligntune_trl.arguments import check_read_back, resolved_arguments
+from aligntune_trl.arguments import check_read_back, refusals_told, resolved_arguments
 from aligntune_trl.building import Loaded
 from aligntune_trl.generate import LONGEST_SAMPLE, SAMPLED, answer, question_of
 from aligntune_trl.loop import Relay
@@ -80,6 +80,7 @@ class TrlTrainer:
         """Run TRL's loop.
 
         Raises:
+            ConfigError, BackendUnavailableError: TRL refuses a value of `backend_options` only now.
             DivergedError: from within the step.
             StorageError: a checkpoint could not be written.
         """
@@ -93,6 +94,10 @@ class TrlTrainer:
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):
                 raise
             raise storage_error(self._request.work_dir.parent, error) from error
+        except (ValueError, TypeError, NotImplementedError, ImportError):
+            untried = self._request.config.backend_options and self.native.state.global_step == 0
+            with refusals_told("backend_options" if untried else ""):
+                raise
         finally:
             self.native.remove_callback(relay)
 

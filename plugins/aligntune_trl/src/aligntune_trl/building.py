@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,13 @@ import trl  # noqa: E402 - after telemetry is off
 from transformers import set_seed  # noqa: E402
 
 from aligntune_trl import loading  # noqa: E402
-from aligntune_trl.arguments import check_optimiser, make_arguments, training_arguments, with_options  # noqa: E402
+from aligntune_trl.arguments import (  # noqa: E402
+    check_optimiser,
+    make_arguments,
+    refusals_told,
+    training_arguments,
+    with_options,
+)
 from aligntune_trl.generate import end_ids  # noqa: E402
 
 
@@ -58,10 +65,11 @@ def begin(request: TrainRequest, config_class: type) -> Loaded:
         ConfigError: the options, the precision or the tokenizer cannot be used.
     """
     hush_handlers()
-    with_options({}, request.config.backend_options, config_class)  # before anything is loaded
+    config = request.config
+    with_options({}, config.backend_options, config_class, config.pinned)  # before anything is loaded
     loading.use_one_gpu(request.environment)
-    precision = loading.precision_of(request.config)
-    tokenizer = loading.load_tokenizer(request.config, _tokenizer_name(request.config, request.model))
+    precision = loading.precision_of(config)
+    tokenizer = loading.load_tokenizer(config, _tokenizer_name(config, request.model))
     return Loaded(request, precision, tokenizer)
 
 
@@ -94,7 +102,12 @@ def wanted_arguments(loaded: Loaded, model: Any, own: Mapping[str, Any], config_
         gradient_checkpointing=loading.checkpoints_gradients(request.config, model),
         evaluates=request.eval_rows is not None,
     )
-    return with_options(shared | dict(own), request.config.backend_options, config_class)
+    return with_options(shared | dict(own), request.config.backend_options, config_class, request.config.pinned)
+
+
+def options_told(config: TrainingConfig) -> contextlib.AbstractContextManager[None]:
+    """While TRL's trainer is made: what it refuses comes from `backend_options`, where there are any."""
+    return refusals_told("backend_options" if config.backend_options else "")
 
 
 def make_checked(config_class: type, wanted: Mapping[str, Any], config: TrainingConfig) -> Any:

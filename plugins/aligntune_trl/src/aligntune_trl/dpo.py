@@ -11,6 +11,7 @@ from peft import PeftModel
 from aligntune_core import TrainRequest
 from aligntune_core.config import DpoConfig
 from aligntune_trl import building, loading
+from aligntune_trl.arguments import refusals_told
 from aligntune_trl.base import TrlTrainer
 from aligntune_trl.evaluation import per_row
 from aligntune_trl.loop import guarded
@@ -77,15 +78,17 @@ def build_dpo(request: TrainRequest) -> TrlTrainer:
     loading.check_lengths(model, sequences(train))
     adapter = loading.lora_config(config, model)
     wanted = building.wanted_arguments(loaded, model, dpo_arguments(config), trl.DPOConfig)
-    native = per_row(guarded(prepared(trl.DPOTrainer)))(
-        model=model,
-        ref_model=reference_of(loaded, model, adapts=adapter is not None),
-        args=building.make_checked(trl.DPOConfig, wanted, config),
-        train_dataset=train,
-        eval_dataset=held_back,
-        processing_class=loaded.tokenizer,
-        peft_config=adapter,
-    )
+    arguments = building.make_checked(trl.DPOConfig, wanted, config)
+    with refusals_told(*(("backend_options",) if config.backend_options else ("loss_type", config.loss_type))):
+        native = per_row(guarded(prepared(trl.DPOTrainer)))(
+            model=model,
+            ref_model=reference_of(loaded, model, adapts=adapter is not None),
+            args=arguments,
+            train_dataset=train,
+            eval_dataset=held_back,
+            processing_class=loaded.tokenizer,
+            peft_config=adapter,
+        )
 
     def preview(rows: Sequence[Mapping[str, Any]]) -> list[Pair]:
         return [pair.cut(longest) for pair in tokeniser(rows)]

@@ -146,9 +146,12 @@ def _numbers(trainer: Any) -> list[int]:
     Raises:
         ConfigError: what cannot be combined with the replacing of groups; core says so earlier.
     """
-    if trainer.scale_rewards == "batch" or trainer.multi_objective_aggregation != "sum_then_normalize":
-        text = "replacing groups would change the advantages of all others"
+    text, aggregation = "replacing groups would change the advantages of all others", "multi_objective_aggregation"
+    if trainer.scale_rewards == "batch":
         raise ConfigError(text, "set scale_rewards: group or none", field="scale_rewards", value=trainer.scale_rewards)
+    if getattr(trainer, aggregation) != "sum_then_normalize":
+        remedy = f"leave {aggregation} out, or set {_FIELD}: 0"
+        raise ConfigError(text, remedy, field="backend_options", value=getattr(trainer, aggregation))
     if not hasattr(trainer.train_dataset, "__len__"):
         raise ConfigError("other prompts cannot be drawn from streamed rows", f"set {_FIELD}: 0", field=_FIELD)
     return [int(number) for number in trainer.train_dataset[HIDDEN_ROW]]

@@ -25,11 +25,19 @@ def end_ids(model: Any, tokenizer: Any, *, chat: bool) -> list[int]:
     if tokenizer.eos_token_id is not None:
         found.add(tokenizer.eos_token_id)
     if chat:
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        tail = str(tokenizer.apply_chat_template(turn, tokenize=False)).rpartition("b")[2]
+        tail = _end_of_turn(tokenizer)
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         found |= special & set(tokenizer(tail, add_special_tokens=False).input_ids)
     return sorted(found)
+
+
+def _end_of_turn(tokenizer: Any) -> str:
+    """What the chat template writes after an answer; empty where it does not write such a conversation."""
+    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        return str(tokenizer.apply_chat_template(turn, tokenize=False)).rpartition("b")[2]
+    except Exception:  # noqa: BLE001 - a template is a program, and may want other messages than these
+        return ""
 
 
 def question_of(row: Mapping[str, Any]) -> Any:

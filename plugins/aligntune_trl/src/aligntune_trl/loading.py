@@ -78,18 +78,26 @@ def quantisation(config: TrainingConfig, precision: str) -> BitsAndBytesConfig |
     return None
 
 
-def load_tokenizer(config: TrainingConfig, name: str) -> Any:
-    """The tokenizer, with a pad token and a chat template: its own, the given one, or the plain format."""
+def own_tokenizer(name: str, revision: str | None, *, trust_remote_code: bool) -> Any:
+    """The tokenizer that comes with a model.
+
+    Raises:
+        ConfigError: there is none, or it is broken.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=config.revision, trust_remote_code=config.trust_remote_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         problem = f"its tokenizer cannot be loaded: {gist(error)}"
         raise ConfigError(problem, "give a whole model", field="model_name", value=name) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what the library makes up where there are no files
         problem = "it comes without a tokenizer"
         raise ConfigError(problem, "copy the tokenizer's files into its folder", field="model_name", value=name)
+    return tokenizer
+
+
+def load_tokenizer(config: TrainingConfig, name: str) -> Any:
+    """The tokenizer, with a pad token and a chat template: its own, the given one, or the plain format."""
+    tokenizer = own_tokenizer(name, config.revision, trust_remote_code=config.trust_remote_code)
     if tokenizer.eos_token is None:
         log.warning("the tokenizer has no end-of-sequence token: the model will not learn to stop")
     if tokenizer.pad_token is None:
@@ -115,11 +123,19 @@ def _adapter(folder: str, options: dict[str, Any]) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # that is an error, below
         model = PeftModel.from_pretrained(_whole(base, options), folder, is_trainable=True)
-    with safe_open(Path(folder).expanduser() / "adapter_model.safetensors", framework="pt") as file:
-        missing = sorted(set(get_peft_model_state_dict(model)) - set(file.keys()))
-    if missing:
-        raise lacks(folder, missing)
+    check_adapter_whole(model, folder)
     return model
+
+
+def check_adapter_whole(model: Any, folder: str) -> None:
+    """Refuse an adapter of which weights are missing: the library makes them up.
+
+    Raises:
+        ConfigError: names one.
+    """
+    with safe_open(Path(folder).expanduser() / "adapter_model.safetensors", framework="pt") as file:
+        if missing := sorted(set(get_peft_model_state_dict(model)) - set(file.keys())):
+            raise lacks(folder, missing)
 
 
 def lacks(name: str, missing: Sequence[str]) -> ConfigError:
@@ -211,16 +227,19 @@ _CAUSES = (
 
 
 def _unloadable(config: TrainingConfig, error: Exception) -> ConfigError:
-    text = str(error)
-    if config.attn_implementation and "attn_implementation" in text:
+    if config.attn_implementation and "attn_implementation" in str(error):
         remedy = "leave it out, or set sdpa or eager"
         value = config.attn_implementation
         return ConfigError("this model has no such attention", remedy, field="attn_implementation", value=value)
+    return ConfigError(*unloadable(error), field="model_name", value=config.model_name)
+
+
+def unloadable(error: Exception) -> tuple[str, str]:
+    """What transformers' error means, and the remedy."""
     for part, problem, remedy in _CAUSES:
-        if part in text:
-            return ConfigError(problem, remedy, field="model_name", value=config.model_name)
-    problem, remedy = f"cannot be loaded: {gist(error)}", "give a whole model of a known kind"
-    return ConfigError(problem, remedy, field="model_name", value=config.model_name)
+        if part in str(error):
+            return problem, remedy
+    return f"cannot be loaded: {gist(error)}", "give a whole model of a known kind"
 
 
 def _check_targets(targets: Sequence[str], model: Any) -> None:

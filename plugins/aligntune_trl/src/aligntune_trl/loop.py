@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from aligntune_core import DivergedError, RunEvents
 
@@ -116,6 +118,13 @@ class _Guarded(_Trainer):  # type: ignore[misc]
             return norm
 
         return clip_and_check
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Without TRL's frozen copy of an adapter: where a checkpoint has it, transformers restores nothing else."""
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            shutil.rmtree(Path(self._get_output_dir(trial=trial)) / name / "ref", ignore_errors=True)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*args, **kwargs)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from peft import PeftModel
 
-from aligntune_core import ConfigError, RunEvents, TrainRequest
+from aligntune_core import ConfigError, DataError, RunEvents, TrainRequest
 from aligntune_core.config import GrpoConfig, RolloutConfig
 from aligntune_core.config.rollouts import HIDDEN_ROW
 from aligntune_trl import building, loading, scoring
@@ -96,19 +96,50 @@ class PromptTokeniser:
         return [Tokens(ids, [IGNORED] * len(ids)) for ids in found["input_ids"]]
 
 
-def check_prompts(model: Any, rows: Any, tokeniser: PromptTokeniser, longest: int) -> None:
-    """Refuse prompts that leave no room for an answer, or hold tokens the model has no embedding for.
+def check_prompts(loaded: Loaded, model: Any, tokeniser: PromptTokeniser, longest: int) -> None:
+    """Refuse prompts that no answer can follow, those of the evaluation rows too.
 
     Raises:
-        ConfigError: with the row and the numbers.
+        ConfigError, DataError: with the row and the numbers.
     """
-    tokens = [t.input_ids for t in tokeniser(list(rows))]
-    loading.check_embeddings(model, tokens)
+    if loaded.tokenizer.eos_token_id is None:
+        problem = "its tokenizer has no end-of-sequence token, so no answer could end"
+        raise ConfigError(problem, "give a model whose tokenizer has one", field="model_name", value=_named(loaded))
+    request = loaded.request
+    for rows, field in ((request.train_rows, "dataset_name"), (request.eval_rows, "eval_dataset_name")):
+        if rows is not None:
+            tokens = [t.input_ids for t in tokeniser(list(rows))]
+            _check_tokens(loaded, tokens, rows, field)
+            loading.check_embeddings(model, tokens)
+            _check_room(model, tokens, rows, longest, "row" if field == "dataset_name" else "evaluation row")
+
+
+def _named(loaded: Loaded) -> str:
+    return loaded.request.config.model_name or str(loaded.tokenizer.name_or_path)
+
+
+def _check_tokens(loaded: Loaded, tokens: Sequence[Sequence[int]], rows: Any, field: str) -> None:
+    """Refuse prompts without a token: there is nothing to go on from."""
+    empty = [rows[index][HIDDEN_ROW] for index, ids in enumerate(tokens) if not ids]
+    if not empty:
+        return
+    if loaded.chat:
+        template = loaded.tokenizer.chat_template
+        problem = f"it writes nothing for the prompt of row {empty[0]}"
+        raise ConfigError(problem, "mend the template", field="chat_template", value=template)
+    problem = f"row {empty[0]}: the prompt is empty, and the tokenizer begins no text with a token of its own"
+    raise DataError(problem, "remove such rows", field=field, value=getattr(loaded.request.config, field))
+
+
+def _check_room(model: Any, tokens: Sequence[Sequence[int]], rows: Any, longest: int, what: str) -> None:
+    """Refuse prompts that leave no room for an answer."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     row, length = max(enumerate(map(len, tokens)), key=lambda pair: pair[1])
     if positions and length + longest > positions:
         number = rows[row][HIDDEN_ROW]
-        problem = f"row {number} has a prompt of {length} tokens: with the answer {length + longest}, and the model has"
+        problem = (
+            f"{what} {number} has a prompt of {length} tokens: with the answer {length + longest}, and the model has"
+        )
         remedy = f"set {positions - length} or less" if positions > length else "leave out such long prompts"
         raise ConfigError(f"{problem} {positions} positions", remedy, field="max_completion_length", value=longest)
 
@@ -149,7 +180,7 @@ def construct(loaded: Loaded, model: Any, extend: Callable[[type[Any]], type[Any
     adapter = loading.lora_config(config, model)
     referenced = bool(arguments.beta) and adapter is None
     trainer_class = per_row(with_rewards(extend(guarded(building.library("GRPOTrainer").GRPOTrainer))))
-    with loadable_again(model, opened=request.model is not None, referenced=referenced):
+    with building.options_told(config), loadable_again(model, opened=request.model is not None, referenced=referenced):
         native = trainer_class(
             model=model,
             reward_funcs=scorers,
@@ -189,7 +220,7 @@ def build_policy(request: TrainRequest) -> PolicyTrainer:
     loaded = building.begin(request, trl.GRPOConfig)
     tokeniser = PromptTokeniser(loaded.tokenizer)
     model = building.load_policy(loaded)
-    check_prompts(model, request.train_rows, tokeniser, config.max_completion_length)
+    check_prompts(loaded, model, tokeniser, config.max_completion_length)
     own = own_arguments(loaded) | group_arguments(config)
     wanted = building.wanted_arguments(loaded, model, own, trl.GRPOConfig)
     arguments = building.make_checked(trl.GRPOConfig, wanted, config)

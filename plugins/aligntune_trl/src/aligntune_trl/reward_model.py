@@ -74,14 +74,16 @@ def build_reward_model(request: TrainRequest) -> TrlTrainer:
     model = request.model if request.model is not None else scoring.load_scorer(config, loaded)
     loading.check_lengths(model, sequences(train))
     wanted = building.wanted_arguments(loaded, model, reward_arguments(config), trl.RewardConfig)
-    native = per_row(guarded(prepared(trl.RewardTrainer)))(
-        model=model,
-        args=building.make_checked(trl.RewardConfig, wanted, config),
-        train_dataset=_whole_sequences(train),
-        eval_dataset=None if held_back is None else _whole_sequences(held_back),
-        processing_class=loaded.tokenizer,
-        peft_config=loading.lora_config(config, model, "SEQ_CLS"),
-    )
+    arguments = building.make_checked(trl.RewardConfig, wanted, config)
+    with building.options_told(config):
+        native = per_row(guarded(prepared(trl.RewardTrainer)))(
+            model=model,
+            args=arguments,
+            train_dataset=_whole_sequences(train),
+            eval_dataset=None if held_back is None else _whole_sequences(held_back),
+            processing_class=loaded.tokenizer,
+            peft_config=loading.lora_config(config, model, "SEQ_CLS"),
+        )
 
     def preview(rows: Sequence[Mapping[str, Any]]) -> list[Pair]:
         return tokeniser(rows)

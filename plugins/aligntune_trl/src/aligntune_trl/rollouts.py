@@ -181,7 +181,7 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
         if float(tokens) == 0.0:
             why = f"every answer reached max_completion_length = {self.max_completion_length}, and is left out"
         elif float(size) == 0.0:
-            why = "in each group all answers have the same reward"
+            why = "no answer earned more than the others to its prompt"
         if why:
             log.warning("step %d: nothing is learnt from this rollout: %s", self.state.global_step + 1, why)
 

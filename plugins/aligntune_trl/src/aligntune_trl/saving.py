@@ -6,9 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 
 from aligntune_core import ConfigError, StorageError
+
+TRAINED = "default"
+"""PEFT's name for the adapter that is trained."""
 
 
 def _check_loads(folder: Path, trust_remote_code: bool) -> None:
@@ -65,7 +69,9 @@ def save_model(model: Any, tokenizer: Any, path: Path, *, trust_remote_code: boo
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        model.save_pretrained(part, safe_serialization=True)
+        # An adapter that was trained on has a frozen copy beside it, TRL's reference, which is no part of the model.
+        only = {"selected_adapters": [TRAINED]} if isinstance(model, PeftModel) else {}
+        model.save_pretrained(part, safe_serialization=True, **only)
         tokenizer.save_pretrained(part)
         _check_loads(part, trust_remote_code)
         if path.exists():

@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from peft.utils.save_and_load import load_peft_weights
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers import AutoModelForSequenceClassification, set_seed
 
 from aligntune_core import ConfigError
 from aligntune_core.config import RolloutConfig, TrainingConfig
-from aligntune_core.errors import gist
 from aligntune_trl import loading
 from aligntune_trl.building import Loaded
 from aligntune_trl.tokenise import Tokeniser
@@ -22,8 +28,8 @@ HEAD = "score"
 """The layer that gives the score; a causal model has none, and gets a new one."""
 
 
-def _with_head(name: str, tokenizer: Any, options: Mapping[str, Any]) -> Any:
-    """A full model with a head for one score: its own, or a new one.
+def _with_head(name: str, tokenizer: Any, options: Mapping[str, Any], *, new: bool = True) -> Any:
+    """A full model with a head for one score: its own or, where that is allowed, a new one.
 
     Raises:
         ConfigError: another weight is missing, or it gives several scores.
@@ -31,7 +37,14 @@ def _with_head(name: str, tokenizer: Any, options: Mapping[str, Any]) -> Any:
     model, found = AutoModelForSequenceClassification.from_pretrained(
         name, num_labels=1, output_loading_info=True, **options
     )
-    if missing := sorted(key for key in found["missing_keys"] if not key.startswith(f"{HEAD}.")):
+    missing = sorted(found["missing_keys"])
+    if missing and not hasattr(model, HEAD):
+        problem, remedy = "no head for a score can be put onto this kind of model", "give a causal model"
+        raise ConfigError(problem, remedy, field="model_name", value=name)
+    if not new and any(key.startswith(f"{HEAD}.") for key in missing):
+        problem = f"it gives no score: the weights of its layer '{HEAD}' are in no file"
+        raise ConfigError(problem, "give a model that algorithm=reward trained", field="model_name", value=name)
+    if missing := [key for key in missing if not key.startswith(f"{HEAD}.")]:
         raise loading.lacks(name, missing)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model
@@ -62,7 +75,8 @@ def _onto_scorer(model: Any, adapter: Any, name: str) -> Any:
     """
     fields = {f: getattr(adapter, f) for f in ("r", "lora_alpha", "lora_dropout", "target_modules", "bias")}
     scorer = get_peft_model(model, LoraConfig(**fields, task_type="SEQ_CLS"))
-    result = set_peft_model_state_dict(scorer, load_peft_weights(name, device="cpu"))
+    head = {key: value for key, value in get_peft_model_state_dict(scorer).items() if f".{HEAD}." in key}
+    result = set_peft_model_state_dict(scorer, load_peft_weights(name, device="cpu") | head)
     if unplaced := sorted(result.unexpected_keys):
         problem = f"{len(unplaced)} of its adapter's weights have no place in a reward model, such as {unplaced[0]}"
         raise ConfigError(problem, "give a full model", field="model_name", value=name)
@@ -136,13 +150,12 @@ def reward_model_of(config: RolloutConfig, precision: str, device: torch.device)
         return None
     name = config.reward_model_name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=config.trust_remote_code)
+        tokenizer = loading.own_tokenizer(name, None, trust_remote_code=config.trust_remote_code)
         model = _frozen(name, tokenizer, config, precision)
     except ConfigError as error:
         raise ConfigError(error.problem, error.remedy, field="reward_model_name", value=name) from error
     except (OSError, ValueError, RuntimeError) as error:
-        problem, remedy = f"cannot be loaded: {gist(error)}", "give a model that algorithm=reward trained"
-        raise ConfigError(problem, remedy, field="reward_model_name", value=name) from error
+        raise ConfigError(*loading.unloadable(error), field="reward_model_name", value=name) from error
     folder = Path(name)
     called = folder.parent.name if folder.name == "model" else folder.name  # a run is called by its own folder
     return ModelReward(model.to(device), tokenizer, called, config.batch_size)
@@ -154,6 +167,8 @@ def _frozen(name: str, tokenizer: Any, config: RolloutConfig, precision: str) ->
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if not loading.is_adapter(name):
-        return _with_head(name, tokenizer, options).eval().requires_grad_(False)
+        return _with_head(name, tokenizer, options, new=False).eval().requires_grad_(False)
     model = _with_head(str(PeftConfig.from_pretrained(name).base_model_name_or_path), tokenizer, options)
-    return PeftModel.from_pretrained(model, name).merge_and_unload().eval().requires_grad_(False)
+    adapted = PeftModel.from_pretrained(model, name)
+    loading.check_adapter_whole(adapted, name)
+    return adapted.merge_and_unload().eval().requires_grad_(False)

@@ -52,14 +52,16 @@ def build_sft(request: TrainRequest) -> TrlTrainer:
         check_rows_stay_apart(model, train)
         train = pack(train, longest)
     wanted = building.wanted_arguments(loaded, model, sft_arguments(config), trl.SFTConfig)
-    native = per_token(guarded(trl.SFTTrainer))(
-        model=model,
-        args=building.make_checked(trl.SFTConfig, wanted, config),
-        train_dataset=train,
-        eval_dataset=held_back,
-        processing_class=loaded.tokenizer,
-        peft_config=loading.lora_config(config, model),
-    )
+    arguments = building.make_checked(trl.SFTConfig, wanted, config)
+    with building.options_told(config):
+        native = per_token(guarded(trl.SFTTrainer))(
+            model=model,
+            args=arguments,
+            train_dataset=train,
+            eval_dataset=held_back,
+            processing_class=loaded.tokenizer,
+            peft_config=loading.lora_config(config, model),
+        )
 
     def preview(rows: Sequence[Mapping[str, Any]]) -> list[Tokens]:
         return [tokens.cut(longest) for tokens in tokeniser(rows)]

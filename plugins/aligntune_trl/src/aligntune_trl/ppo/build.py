@@ -32,6 +32,12 @@ class PpoTrainer(PolicyTrainer):
     def facts(self) -> dict[str, Any]:
         return super().facts() | critic_arguments(cast("PpoConfig", self._request.config))
 
+    def close(self) -> None:
+        """Let go of the model and of the critic."""
+        if hasattr(self.native, "critic"):
+            self.native.forget_critic()
+        super().close()
+
 
 def build_ppo(request: TrainRequest) -> PpoTrainer:
     """Load the model and construct our trainer.
@@ -44,7 +50,7 @@ def build_ppo(request: TrainRequest) -> PpoTrainer:
     loaded = building.begin(request, trl.GRPOConfig)
     tokeniser = PromptTokeniser(loaded.tokenizer)
     model = building.load_policy(loaded)
-    check_prompts(model, request.train_rows, tokeniser, config.max_completion_length)
+    check_prompts(loaded, model, tokeniser, config.max_completion_length)
     fixed = {"beta": config.kl_coef, "scale_rewards": "none", "mask_truncated_completions": False}
     wanted = building.wanted_arguments(loaded, model, own_arguments(loaded) | fixed, trl.GRPOConfig)
     arguments = building.make_checked(ppo_config_class(trl.GRPOConfig), wanted, config)

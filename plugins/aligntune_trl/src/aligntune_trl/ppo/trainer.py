@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +160,13 @@ class PPO(_Base):  # type: ignore[misc]
             args=args,
             accelerator=self.accelerator,
         )
-        self.add_callback(_CriticSteps(self.critic))
+        self._critic_steps = _CriticSteps(self.critic)
+        self.add_callback(self._critic_steps)
+
+    def forget_critic(self) -> None:
+        """Let go of the critic's memory; the trainer can train no more."""
+        self.remove_callback(self._critic_steps)
+        del self.critic, self._critic_steps
 
     # Rollout: what each action token was worth.
 
@@ -255,8 +260,6 @@ class PPO(_Base):  # type: ignore[misc]
         if self.args.should_save and not self.args.save_only_model:  # before TRL, whose last file makes it complete
             self.critic.save(folder / "critic")
         super()._save_checkpoint(model, trial)
-        if self.args.should_save:  # of an adapter before training TRL keeps a copy; on resume it alone would be loaded
-            shutil.rmtree(folder / "ref", ignore_errors=True)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
