@@ -43,6 +43,14 @@ def pluggy(session: nox.Session, pluggy: str) -> None:
 
 
 @nox.session
+@nox.parametrize("trl", list(TRL), ids=list(TRL))
+def conformance(session: nox.Session, trl: str) -> None:
+    """The conformance suite on every cell that the TRL backend claims, beside both versions of TRL."""
+    install(session, TRL[trl])
+    session.run("pytest", "-n", "2", f"{PLUGIN}/tests/check_conformance.py", *session.posargs)
+
+
+@nox.session
 def hostile(session: nox.Session) -> None:
     """Hostile plugins, each installed for real, against every command that meets plugins."""
     install(session, NEWEST)

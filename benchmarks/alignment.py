@@ -2,8 +2,8 @@
 
     python benchmarks/alignment.py MODEL_FOLDER PREFERENCES.jsonl PROMPTS.jsonl [JOB …]
 
-DPO learns the first 64 pairs; GRPO and PPO take 10 updates with a reward for one line of at most 80 characters. Each job
-runs in a process of its own, and is evaluated before and after on rows that it does not train on. Prints Markdown.
+DPO learns the first 64 pairs; GRPO and PPO take 10 updates with a reward of 1 for an answer of one line. Each job runs
+in a process of its own, and is evaluated before and after on rows that it does not train on. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from typing import Any
 from pairs import machine
 
 TRAINED, HELD_BACK = 64, 32
-FORMAT = {"name": "format", "pattern": r"[^\n]{1,80}"}
+FORMAT = {"name": "format", "pattern": r"[^\n]+"}
 COMMON: dict[str, Any] = {
-    "use_peft": True, "gradient_accumulation_steps": 1, "logging_steps": 1, "lr_scheduler": "constant", "warmup_steps": 0,
+    "use_peft": True, "gradient_accumulation_steps": 1, "logging_steps": 1, "lr_scheduler": "constant",
+    "warmup_steps": 0,
 }  # fmt: skip
 ROLLOUT = {
-    "max_steps": 10, "batch_size": 16, "num_generations": 8, "max_completion_length": 32, "reward_functions": [FORMAT],
-    "learning_rate": 2e-4,
+    "max_steps": 10, "batch_size": 16, "num_generations": 8, "max_completion_length": 24, "reward_functions": [FORMAT],
+    "learning_rate": 3e-4,
 }  # fmt: skip
 JOBS: dict[str, dict[str, Any]] = {
     "dpo": {"num_epochs": 2, "batch_size": 4, "max_seq_length": 96, "learning_rate": 1e-4},
@@ -90,8 +91,8 @@ def main() -> None:
         found = json.loads(done.stdout.splitlines()[-1])
         settings = ", ".join(f"{name} {value}" for name, value in JOBS[job].items())
         print(
-            f"| {job} | {settings} | {MEASURE[job].removeprefix('eval_')} | {found['before']:.3f} | {found['after']:.3f} | "
-            f"{found['steps']} | {found['seconds']:.0f} s | {found['wall']:.0f} s | {found['peak']:.1f} GiB |",
+            f"| {job} | {settings} | {MEASURE[job].removeprefix('eval_')} | {found['before']:.3f} | "
+            f"{found['after']:.3f} | {found['steps']} | {found['seconds']:.0f} s | {found['wall']:.0f} s | {found['peak']:.1f} GiB |",
             flush=True,
         )
 

@@ -48,15 +48,18 @@ def train(
 
 def _tell(run_dir: Path, result: TrainResult) -> None:
     """How the run ended, on standard output."""
-    click.echo(f"{result.steps} steps in {result.seconds:.1f} s, {_outcome(result)}")
+    click.echo(f"{result.steps} steps in {result.seconds:.1f} s, {_outcome(run_dir, result)}")
     click.echo(f"model:  {result.model_path}")
     report = run_dir / "report.html"
     click.echo(f"report: {report if report.exists() else 'none (see log.txt)'}")
 
 
-def _outcome(result: TrainResult) -> str:
-    """The number that says how good the model is."""
-    reward = result.metrics.get("reward")
-    if result.final_loss is None and reward is not None:
-        return f"final reward {reward:.4f}"
+def _outcome(run_dir: Path, result: TrainResult) -> str:
+    """The number that says how good the model is: the last reward, which not every row has, or the final loss."""
+    from aligntune_core.runs.folder import METRICS
+    from aligntune_core.runs.metrics import read
+
+    rewards = [row["reward"] for row in read(run_dir / METRICS) if row.get("reward") is not None]
+    if result.final_loss is None and rewards:
+        return f"final reward {rewards[-1]:.4f}"
     return f"final loss {'none' if result.final_loss is None else f'{result.final_loss:.4f}'}"

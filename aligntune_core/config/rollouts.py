@@ -236,7 +236,8 @@ class RolloutConfig(GenerationSettings, RewardSettings, TrainingConfig):
         """
         needed = self.batch_size * self.generation_steps * processes // self.num_generations
         if count < needed:
-            text = f"a rollout takes {needed} prompts (batch_size × steps / num_generations), and there are {count}"
+            sizes = "batch_size × steps" + " × processes" * (processes > 1)
+            text = f"a rollout takes {needed} prompts ({sizes} / num_generations), and there are {count}"
             remedy = "give more rows, or set a smaller batch_size or gradient_accumulation_steps"
             raise ConfigError(text, remedy, field="batch_size", value=self.batch_size)
         if left := count % needed:

@@ -1,7 +1,7 @@
 """Bad input as data: a YAML file of cases, and the one way in which a case is tried.
 
-A document of such a file is `{"torch": bool, "cases": [case, …]}`; a case has these keys, of which it needs `id`
-and `says`:
+A document of such a file is `{"torch": bool, "cases": [case, …]}`, and under `shared` may hold what several cases
+refer to; a case has these keys, of which it needs `id` and `says`:
 
     id        a sentence: what is wrong
     row       the number of the observation that it goes back to
@@ -12,7 +12,8 @@ and `says`:
     earlier   a run that was there before, made by a backend that trains nothing: its settings, and
               `stops`: the step at which it breaks off
     after     files, as above, that are made once the earlier run is there
-    fake      true where a backend that trains nothing goes on from here
+    fake      true where a backend that trains nothing goes on from here; or the names of several such, each with
+              the algorithms that it claims, which are then the installed ones
     locked    a run folder that somebody else holds meanwhile
     argv      the command line; `train run.yaml` unless given
     call      keywords of `get_trainer`, instead of a command line
@@ -47,10 +48,17 @@ FORM = r"error: [\w -]+( = \S.*)?: \S.*; \S.*"
 GOOD_ROWS = [{"prompt": f"What is {n} + 1? ", "completion": str(n + 1)} for n in range(8)]
 
 
-def read_cases(path: Path, document: int = 0) -> list[dict[str, Any]]:
-    """The cases of one document of a file."""
-    documents = list(yaml.safe_load_all(path.read_text("utf-8")))
-    return list(documents[document]["cases"])
+def read_cases(folder: Path, document: int = 0) -> list[dict[str, Any]]:
+    """The cases of one document of every YAML file in a folder."""
+    files = [list(yaml.safe_load_all(path.read_text("utf-8"))) for path in sorted(folder.glob("*.yaml"))]
+    return [case for documents in files for case in documents[document]["cases"]]
+
+
+def fakes(given: Any) -> dict[str, FakeBackend]:
+    """The backends that a case's `fake` means, by name."""
+    if not isinstance(given, Mapping):
+        return {"fake": FakeBackend()}
+    return {name: FakeBackend(tuple(algorithms)) for name, algorithms in given.items()}
 
 
 def _content(given: Any, path: Path) -> bytes:

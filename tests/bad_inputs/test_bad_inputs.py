@@ -1,4 +1,4 @@
-"""Bad input that is caught before a training library is imported: `cases.yaml`, first document."""
+"""Bad input that is caught before a training library is imported: the first document of each file of cases."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import pytest
 from aligntune_core import installed
 from aligntune_core.cli.main import run
 from aligntune_core.plugins import Backend
-from aligntune_core.testing import FakeBackend
-from aligntune_core.testing.bad_inputs import call, check_text, held, lay_out, picture, read_cases, run_earlier
+from aligntune_core.testing.bad_inputs import call, check_text, fakes, held, lay_out, picture, read_cases, run_earlier
 
-CASES = read_cases(Path(__file__).with_name("cases.yaml"))
+CASES = read_cases(Path(__file__).parent)
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_bad_input(
     if "earlier" in case:
         run_earlier(case, alone, use_registry)
     if "earlier" in case or "fake" in case:
-        use_registry(fake=FakeBackend())
+        use_registry(**fakes(case.get("fake")))
     else:
         monkeypatch.setattr(Backend, "build_trainer", _no_backend)
     for name, value in case.get("env", {}).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -70,6 +70,8 @@ class SuiteBase:
         settings: settings for every training, beside the usual ones; None takes a usual one away.
         other_values: setting → another valid value than the usual one (or an `Other`), to see that it is honoured.
         left_out: check → why it does not hold for this backend, a sentence. `test_x` or `test_x[parameters]`.
+        only: names of algorithms or cells; empty: everything that is claimed. A class of few, to be quick; another of
+            everything must stand beside it.
         tolerance: relative difference at which two losses still count as the same.
     """
 
@@ -78,6 +80,7 @@ class SuiteBase:
     settings: ClassVar[Mapping[str, Any]] = {}
     other_values: ClassVar[Mapping[str, Any]] = {}
     left_out: ClassVar[Mapping[str, str]] = {}
+    only: ClassVar[Collection[str]] = ()
     tolerance: ClassVar[float] = 1e-5
 
     # what an author may override
@@ -152,10 +155,15 @@ class SuiteBase:
         )
 
     @classmethod
+    def chosen(cls) -> list[Cell]:
+        """The cells that are checked: all, or those of `only`."""
+        return [cell for cell in cls.cells() if not cls.only or {cell.algorithm, str(cell)} & set(cls.only)]
+
+    @classmethod
     def first_cell(cls, algorithm: str) -> Cell | None:
         """The cell on which the settings of an algorithm are checked: with rows of messages, where there is one."""
         order = ["chat_completion", "instruction_following", *TASKS]
-        mine = [cell for cell in cls.cells() if cell.algorithm == algorithm]
+        mine = [cell for cell in cls.chosen() if cell.algorithm == algorithm]
         return min(mine, key=lambda cell: (order.index(cell.task), MODEL_TYPES.index(cell.model_type)), default=None)
 
     def config_of(self, algorithm: str) -> type[TrainingConfig]:
@@ -261,9 +269,9 @@ def _has(suite: SuiteBase, value: Any, setting: str) -> bool:
 
 
 PARAMETERS: Mapping[str, Callable[[SuiteBase], list[Any]]] = {
-    "algorithm": lambda suite: list(suite.claims()),
-    "cell": lambda suite: suite.cells(),
-    "model_type": lambda suite: sorted({cell.model_type for cell in suite.cells()}),
+    "algorithm": lambda suite: [name for name in suite.claims() if not suite.only or suite.first_cell(name)],
+    "cell": lambda suite: suite.chosen(),
+    "model_type": lambda suite: sorted({cell.model_type for cell in suite.chosen()}),
     "setting": _settings,
     "rhythm": _rhythms,
     "system": lambda suite: ["linux", "darwin", "win32"],

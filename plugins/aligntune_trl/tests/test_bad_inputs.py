@@ -1,4 +1,4 @@
-"""Bad input that only the model, its tokenizer or TRL can tell: `tests/bad_inputs/cases.yaml`, second document."""
+"""Bad input that only the model, its tokenizer or TRL can tell: the second documents of the files of cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from aligntune_core.cli.main import run
 from aligntune_core.testing.bad_inputs import check_text, lay_out, picture, read_cases
 
-CASES = read_cases(Path(__file__).parents[3] / "tests/bad_inputs/cases.yaml", document=1)
+CASES = read_cases(Path(__file__).parents[3] / "tests/bad_inputs", document=1)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])

@@ -164,7 +164,7 @@ class _PerToken(_Trainer):  # type: ignore[misc]
         tokens = self.accelerator.reduce(self._eval_tokens, reduction="sum")
         prefix = kwargs.get("metric_key_prefix", "eval")
         loss = (total / tokens.clamp(min=1)).item()
-        output.metrics |= {f"{prefix}_loss": loss, f"{prefix}_perplexity": math.exp(min(loss, 700.0))}
+        output.metrics.update({f"{prefix}_loss": loss, f"{prefix}_perplexity": math.exp(min(loss, 700.0))})
         return output
 
 

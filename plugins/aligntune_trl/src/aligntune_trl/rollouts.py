@@ -222,6 +222,7 @@ class RolloutRelay(Relay):
             logs = {name: value for name, value in logs.items() if not name.startswith(_NOT_EVALUATED)}
         elif "train_runtime" not in logs and self._accelerator.is_main_process:
             pairs = zip(self._native._logs["prompt"], self._native._logs["completion"], strict=False)
-            for asked, said in islice(pairs, SHOWN):
-                self._events.sample(state.global_step, shown(asked), text_of(said))
+            by_prompt = {shown(asked): text_of(said) for asked, said in pairs}  # of each prompt the last answer
+            for asked, said in islice(by_prompt.items(), SHOWN):
+                self._events.sample(state.global_step, asked, said)
         super().on_log(args, state, control, logs, **kwargs)
