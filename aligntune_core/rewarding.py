@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from aligntune_core.config import RolloutConfig, TrainingConfig
-from aligntune_core.config.rollouts import HIDDEN_ROW
 from aligntune_core.data.read import Rows
 from aligntune_core.environment import Environment
 from aligntune_core.plugins import load_extensions
 from aligntune_core.rewards.bound import BoundReward
 from aligntune_core.rewards.registry import RewardRegistry
 from aligntune_core.rewards.resolve import check, check_columns, resolve
+from aligntune_core.rewards.values import ROW
 
 log = logging.getLogger("aligntune")
 
@@ -84,4 +84,4 @@ def check_rollouts(
     config.check_prompts(len(rows.train), environment.world_size)
     for part, what in ((rows.train, "rows"), (rows.eval, "evaluation rows")):
         if part is not None:
-            check_columns(rewards, [c for c in part.column_names if c not in ("prompt", HIDDEN_ROW)], what)
+            check_columns(rewards, [c for c in part.column_names if c not in ("prompt", ROW)], what)

@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "kl_coef": 0.05, "vf_coef": 0.1, "cliprange": 0.2, "cliprange_value": 0.2, "gamma": 1.0, "lam": 0.95,
 }  # fmt: skip
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 32}
-WORDS, PROMPTS, HELD_BACK, SAMPLES = 1000, 256, 64, 8
+WORDS, PROMPTS, HELD_BACK, SAMPLES = 200, 256, 64, 8
 SPECIAL = ["<pad>", "<unk>", "<end>"]
 WANTED, WORTH = "b", 4.0
 """The letter, and about what an answer of nothing but words with it scores."""

@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     TrainerCallback,
+    set_seed,
 )
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
@@ -50,6 +51,7 @@ def arguments(given: dict[str, Any], seed: int, output: Path) -> PPOConfig:
 def train(folder: Path, seed: int, output: Path) -> dict[str, Any]:
     """Train and save the policy; the seconds of the loop."""
     given = json.loads((folder / "settings.json").read_text("utf-8"))
+    set_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model", padding_side="left")
     policy = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     critic, reward = (

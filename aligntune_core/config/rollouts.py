@@ -22,8 +22,6 @@ from aligntune_core.errors import ConfigError, Problem
 log = logging.getLogger("aligntune")
 
 TRL_GRPO = "TRL's GRPOConfig"
-HIDDEN_ROW = "aligntune_row"
-"""The column by which rows given to a backend keep their number."""
 
 
 class RewardSettings(Group):

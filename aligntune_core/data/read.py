@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aligntune_core.algorithms import did_you_mean
-from aligntune_core.config.rollouts import HIDDEN_ROW
 from aligntune_core.config.template import template_text
 from aligntune_core.data.formats import LEARNT, RowFormat, check_mapping, is_chat, recognise, shape_of, task_of
 from aligntune_core.data.heads import check_files, misfit
 from aligntune_core.data.prompts import RESERVED
 from aligntune_core.data.source import Source, find_source
 from aligntune_core.errors import BackendUnavailableError, ConfigError, DataError, gist, kind_of
+from aligntune_core.rewards.values import ROW
 
 if TYPE_CHECKING:
     from aligntune_core.config import TrainingConfig
@@ -166,7 +166,7 @@ def _shaped(dataset: Any, row_format: RowFormat, config: TrainingConfig, field: 
         raise DataError("; ".join(bad[:SHOWN]) + more, "mend or remove these rows", field=field, value=name)
     _check_learnt(shaped_rows, config, field, name)
     if config.rows == "prompts":
-        shaped_rows = [{**row, HIDDEN_ROW: number} for number, row in enumerate(shaped_rows, 1)]
+        shaped_rows = [{**row, ROW: number} for number, row in enumerate(shaped_rows, 1)]
     return _library().Dataset.from_list(shaped_rows)
 
 

@@ -17,8 +17,8 @@ import pytest
 from aligntune_core import Availability, Support
 from aligntune_core.cli.main import COMMANDS, app, run
 from aligntune_core.cli.train import train
-from aligntune_core.config.aliases import ALIASES
 from aligntune_core.config import CONFIGS
+from aligntune_core.config.aliases import ALIASES
 from aligntune_core.plugins import BackendRegistry
 from aligntune_core.testing import FakeBackend
 

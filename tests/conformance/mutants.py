@@ -401,7 +401,9 @@ MUTANTS: dict[str, Mutant] = {
         _trains(_report=lambda self, events, luck: None), "test_every_step_has_a_finite_loss", "without a finite loss"
     ),
     "learns nothing": Mutant(
-        _trains(evaluate=lambda self: {"loss": 1.0}), "test_training_makes_it_better", "from eval_loss 1.0 to eval_loss 1.0"
+        _trains(evaluate=lambda self: {"loss": 1.0}),
+        "test_training_makes_it_better",
+        "from eval_loss 1.0 to eval_loss 1.0",
     ),
     "an evaluation by chance": Mutant(_trains(evaluate=evaluates_by_chance), REPEATS, "a second evaluate() gives"),
     "an evaluation without a loss": Mutant(_trains(evaluate=lambda self: {"score": 1.0}), REPEATS, "['eval_score']"),

@@ -14,12 +14,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from aligntune_core.config import CONFIGS, Layer, TrainingConfig, build_config, file_layer
+from aligntune_core.config import CONFIGS, Layer, SftConfig, TrainingConfig, build_config, file_layer, setting
 from aligntune_core.config.aliases import BY_ALIAS
 from aligntune_core.config.describe import describe
 from aligntune_core.config.fields import Names, Options, PositiveFloat, Share
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS
-from aligntune_core.config import SftConfig, setting
 from aligntune_core.errors import ConfigError
 from aligntune_core.values import MODEL_TYPES, TASKS
 

@@ -24,7 +24,7 @@ from datasets import Dataset, IterableDataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from aligntune_core import ConfigError
-from aligntune_core.config.rollouts import HIDDEN_ROW as ROW
+from aligntune_core.rewards.values import ROW
 
 GROUP, GROUPS = 2, 4  # answers a prompt, prompts a rollout
 NAN = float("nan")

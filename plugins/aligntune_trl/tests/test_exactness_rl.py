@@ -103,7 +103,7 @@ def test_grpo_equals_a_plain_trl_script_bit_for_bit(tiny: Path, tmp_path: Path, 
             temperature=1.0,
             use_bias_correction_kl=False,
             **SHARED,
-        ),  # fmt: skip
+        ),
         train_dataset=Dataset.from_list(PROMPTS),
         processing_class=AutoTokenizer.from_pretrained(tiny),
         peft_config=ADAPTER if lora else None,

@@ -72,6 +72,12 @@ def same(left: Weights, right: Weights) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.fixture(autouse=True)
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The charts of fifty reports would take most of the time; the subprocesses below draw theirs."""
+    monkeypatch.setattr(Trainer, "write_report", lambda trainer: None)
+
+
 @pytest.fixture
 def start(tiny: Path, tmp_path: Path) -> Callable[..., Trainer]:
     """A trainer of any of the algorithms on the tiny model; any setting may be given."""
@@ -221,7 +227,9 @@ def test_on_the_command_line_it_is_one_line_and_exit_4_and_the_mended_file_is_re
     errors = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
     assert failed.returncode == 4, failed.stderr
     assert len(errors) == 1
-    assert re.match(r"error: reward = 'score': in a batch of rows [\d, ]+: it raised KeyError: 'answer' \(score", errors[0])
+    assert re.match(
+        r"error: reward = 'score': in a batch of rows [\d, ]+: it raised KeyError: 'answer' \(score", errors[0]
+    )
     assert "Traceback" not in failed.stderr
     (tmp_path / "score.py").write_text(REWARD_FILE.format(misbehave="pass"), "utf-8")
     mended = subprocess.run([*command[:4], "--resume", "run"], **run, env=clean_environment(tmp_path))
@@ -337,7 +345,7 @@ def test_a_constant_reward_changes_no_weight_and_says_so(start, tiny, algorithm,
         trainer.train()
     assert same(final_weights(trainer.run_dir), load_file(tiny / "model.safetensors"))
     told = [r.message for r in caplog.records if "nothing is learnt" in r.message]
-    assert told[0] == "step 1: nothing is learnt from this rollout: in each group all answers have the same reward"
+    assert told[0] == "step 1: nothing is learnt from this rollout: no answer earned more than the others to its prompt"
     row = read(trainer.run_dir / "metrics.jsonl")[0]
     assert row["reward"] == pytest.approx(0.1)
     assert row["frac_reward_zero_std"] == 1.0
@@ -379,14 +387,20 @@ def test_a_reward_sees_prompts_answers_and_columns_by_name(start):
 
 def test_in_rows_of_messages_a_reward_sees_messages(start):
     rows = [
-        {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": "?"}], "n": row["number"]}
+        {
+            "messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": "?"}],
+            "n": row["number"],
+        }
         for row in ROWS
     ]
     seeing = Seeing()
     start("ppo", seeing, max_steps=2, train_dataset=rows, system_prompt="Add.").train()
     (batch,) = seeing.batches
     for prompt, completion, number in zip(batch["prompts"], batch["completions"], batch["n"], strict=True):
-        assert prompt == [{"role": "system", "content": "Add."}, {"role": "user", "content": ROWS[number - 1]["prompt"]}]
+        assert prompt == [
+            {"role": "system", "content": "Add."},
+            {"role": "user", "content": ROWS[number - 1]["prompt"]},
+        ]
         assert [sorted(message) for message in completion] == [["content", "role"]]
         assert completion[0]["role"] == "assistant"
         assert isinstance(text_of(completion), str)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from aligntune_core import ConfigError
-from aligntune_core.config.rollouts import HIDDEN_ROW
+from aligntune_core.rewards.values import ROW
 from aligntune_trl.groups import exact_groups
 
 STATE = "dynamic_sampling.json"
@@ -154,7 +154,7 @@ def _numbers(trainer: Any) -> list[int]:
         raise ConfigError(text, remedy, field="backend_options", value=getattr(trainer, aggregation))
     if not hasattr(trainer.train_dataset, "__len__"):
         raise ConfigError("other prompts cannot be drawn from streamed rows", f"set {_FIELD}: 0", field=_FIELD)
-    return [int(number) for number in trainer.train_dataset[HIDDEN_ROW]]
+    return [int(number) for number in trainer.train_dataset[ROW]]
 
 
 _Trainer: Any = object  # TRL's class, which comes beneath when it is known
@@ -202,7 +202,7 @@ class _DynamicSampling(_Trainer):  # type: ignore[misc]
         return flat.view(self.accelerator.num_processes, -1)
 
     def _rows_of_all(self, inputs: list[dict[str, Any]]) -> set[int]:
-        rows = torch.tensor([row[HIDDEN_ROW] for row in inputs], device=self.accelerator.device)
+        rows = torch.tensor([row[ROW] for row in inputs], device=self.accelerator.device)
         if len(rows) % self.num_generations or (rows.view(-1, self.num_generations).diff(dim=1) != 0).any():
             text, remedy = "a group is cut in two between processes", "batch_size x steps_per_generation must be"
             remedy = f"{remedy} a multiple of num_generations = {self.num_generations}"

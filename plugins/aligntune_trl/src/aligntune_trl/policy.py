@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from peft import PeftModel
 
 from aligntune_core import ConfigError, DataError, RunEvents, TrainRequest
 from aligntune_core.config import GrpoConfig, RolloutConfig
-from aligntune_core.config.rollouts import HIDDEN_ROW
+from aligntune_core.rewards.values import ROW
 from aligntune_trl import building, loading, scoring
 from aligntune_trl.base import TrlTrainer
 from aligntune_trl.building import Loaded
@@ -120,7 +121,7 @@ def _named(loaded: Loaded) -> str:
 
 def _check_tokens(loaded: Loaded, tokens: Sequence[Sequence[int]], rows: Any, field: str) -> None:
     """Refuse prompts without a token: there is nothing to go on from."""
-    empty = [rows[index][HIDDEN_ROW] for index, ids in enumerate(tokens) if not ids]
+    empty = [rows[index][ROW] for index, ids in enumerate(tokens) if not ids]
     if not empty:
         return
     if loaded.chat:
@@ -136,7 +137,7 @@ def _check_room(model: Any, tokens: Sequence[Sequence[int]], rows: Any, longest:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     row, length = max(enumerate(map(len, tokens)), key=lambda pair: pair[1])
     if positions and length + longest > positions:
-        number = rows[row][HIDDEN_ROW]
+        number = rows[row][ROW]
         problem = (
             f"{what} {number} has a prompt of {length} tokens: with the answer {length + longest}, and the model has"
         )
@@ -209,22 +210,45 @@ def own_arguments(loaded: Loaded) -> dict[str, Any]:
     return rollout_arguments(config) | {"reward_weights": weights_of(loaded), "model_init_kwargs": revision}
 
 
-def build_policy(request: TrainRequest) -> PolicyTrainer:
-    """Load the model and construct TRL's trainer for one of the GRPO family.
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a trainer of a policy is made of: TRL, the request with its tokenizer, and the loaded model."""
+
+    trl: Any
+    loaded: Loaded
+    tokeniser: PromptTokeniser
+    model: Any
+
+    def arguments(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """All arguments of GRPOConfig: those that every policy shares, and the algorithm's `own`."""
+        return building.wanted_arguments(
+            self.loaded, self.model, own_arguments(self.loaded) | dict(own), self.trl.GRPOConfig
+        )
+
+
+def load_policy(request: TrainRequest) -> Policy:
+    """Load the model, and check that every prompt leaves room for an answer.
 
     Raises:
         ConfigError, DataError: what only the library, the model or the tokenizer can tell.
     """
     trl = building.library("GRPOTrainer", "GRPOConfig")
-    config = cast("GrpoConfig", request.config)
     loaded = building.begin(request, trl.GRPOConfig)
-    tokeniser = PromptTokeniser(loaded.tokenizer)
-    model = building.load_policy(loaded)
-    check_prompts(loaded, model, tokeniser, config.max_completion_length)
-    own = own_arguments(loaded) | group_arguments(config)
-    wanted = building.wanted_arguments(loaded, model, own, trl.GRPOConfig)
-    arguments = building.make_checked(trl.GRPOConfig, wanted, config)
-    native = construct(
-        loaded, model, partial(with_dynamic_sampling, attempts=config.dynamic_sampling_attempts), arguments
-    )
-    return PolicyTrainer(native, loaded, wanted, tokeniser)
+    tokeniser, model = PromptTokeniser(loaded.tokenizer), building.load_policy(loaded)
+    longest = cast("RolloutConfig", request.config).max_completion_length
+    check_prompts(loaded, model, tokeniser, longest)
+    return Policy(trl, loaded, tokeniser, model)
+
+
+def build_policy(request: TrainRequest) -> PolicyTrainer:
+    """TRL's trainer for one of the GRPO family.
+
+    Raises:
+        ConfigError, DataError: see `load_policy`.
+    """
+    config, policy = cast("GrpoConfig", request.config), load_policy(request)
+    wanted = policy.arguments(group_arguments(config))
+    arguments = building.make_checked(policy.trl.GRPOConfig, wanted, config)
+    extend = partial(with_dynamic_sampling, attempts=config.dynamic_sampling_attempts)
+    native = construct(policy.loaded, policy.model, extend, arguments)
+    return PolicyTrainer(native, policy.loaded, wanted, policy.tokeniser)

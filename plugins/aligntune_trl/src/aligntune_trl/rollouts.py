@@ -140,7 +140,7 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(dataset)
-        kind = type(type(sampler).__name__, (_ByEpoch, type(sampler)), {})
+        kind: Any = type(type(sampler).__name__, (_ByEpoch, type(sampler)), {})
         found = kind.__new__(kind)
         vars(found).update(vars(sampler))
         return found

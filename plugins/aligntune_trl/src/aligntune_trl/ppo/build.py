@@ -7,7 +7,7 @@ from typing import Any, cast
 from aligntune_core import TrainRequest
 from aligntune_core.config import PpoConfig
 from aligntune_trl import building
-from aligntune_trl.policy import PolicyTrainer, PromptTokeniser, check_prompts, construct, own_arguments
+from aligntune_trl.policy import PolicyTrainer, construct, load_policy
 from aligntune_trl.ppo.trainer import ppo_config_class, ppo_trainer_class
 
 
@@ -40,19 +40,14 @@ class PpoTrainer(PolicyTrainer):
 
 
 def build_ppo(request: TrainRequest) -> PpoTrainer:
-    """Load the model and construct our trainer.
+    """Our trainer, on TRL's.
 
     Raises:
-        ConfigError, DataError: what only the library, the model or the tokenizer can tell.
+        ConfigError, DataError: see `load_policy`, and what PPO cannot do yet.
     """
-    trl = building.library("GRPOTrainer", "GRPOConfig")
-    config = cast("PpoConfig", request.config)
-    loaded = building.begin(request, trl.GRPOConfig)
-    tokeniser = PromptTokeniser(loaded.tokenizer)
-    model = building.load_policy(loaded)
-    check_prompts(loaded, model, tokeniser, config.max_completion_length)
+    config, policy = cast("PpoConfig", request.config), load_policy(request)
     fixed = {"beta": config.kl_coef, "scale_rewards": "none", "mask_truncated_completions": False}
-    wanted = building.wanted_arguments(loaded, model, own_arguments(loaded) | fixed, trl.GRPOConfig)
-    arguments = building.make_checked(ppo_config_class(trl.GRPOConfig), wanted, config)
-    native = construct(loaded, model, ppo_trainer_class, arguments, **critic_arguments(config))
-    return PpoTrainer(native, loaded, wanted, tokeniser)
+    wanted = policy.arguments(fixed)
+    arguments = building.make_checked(ppo_config_class(policy.trl.GRPOConfig), wanted, config)
+    native = construct(policy.loaded, policy.model, ppo_trainer_class, arguments, **critic_arguments(config))
+    return PpoTrainer(native, policy.loaded, wanted, policy.tokeniser)
