@@ -209,3 +209,15 @@ def read_head(model_name: str, revision: str | None, *, trust_remote_code: bool)
     if not HUB_NAME.match(model_name):
         raise _fail(model_name, "is neither a folder nor a hub name", "a hub name is 'name' or 'owner/name'")
     return _from_hub(model_name, revision, trust_remote_code)
+
+
+def check_base(algorithm: str, head: CheckpointHead, name: str | None) -> None:
+    """Refuse a model that a reward model cannot begin from: one with a head for something else than one score.
+
+    Raises:
+        ConfigError: it has such a head.
+    """
+    if algorithm == "reward" and head.labels not in (None, 1):
+        what = f"gives {head.labels} numbers for a text" if head.labels else "gives numbers for each token"
+        remedy = "give a causal model, or a reward model"
+        raise ConfigError(f"it {what}, not one score", remedy, field="model_name", value=name)

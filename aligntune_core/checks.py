@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from aligntune_core.algorithms import lookup
-from aligntune_core.checkpoint_head import CheckpointHead, read_head
+from aligntune_core.checkpoint_head import CheckpointHead, check_base, read_head
 from aligntune_core.config import (
     CONFIGS,
     CORE_SETTINGS,
     Layer,
-    RolloutConfig,
     TrainingConfig,
     build_config,
     file_layer,
@@ -30,7 +29,6 @@ from aligntune_core.errors import AlignTuneError, ConfigError, Problem, Unsuppor
 from aligntune_core.installed import choose, default_registry
 from aligntune_core.matrix import SupportMatrix
 from aligntune_core.plugins import Backend, BackendRegistry
-from aligntune_core.rewarding import check_rewards
 from aligntune_core.runs.folder import check_folder, default_folder, read_run
 from aligntune_core.runs.resume import run_folder_of
 from aligntune_core.selector import AUTO, Selection
@@ -126,16 +124,21 @@ def check_required(config: TrainingConfig, model: Any, train_dataset: Any) -> No
 
 def _is_rewarded(config: TrainingConfig) -> bool:
     """Whether an algorithm that learns from rewards has one; the punishment of long answers alone is none."""
-    return not isinstance(config, RolloutConfig) or bool(config.reward_functions or config.reward_model_name)
+    sources = ("reward_functions", "reward_model_name")
+    return config.rows != "prompts" or any(getattr(config, name, True) for name in sources)
 
 
-def fitted(config: TrainingConfig, environment: Environment) -> TrainingConfig:
-    """The settings with the sizes of a rollout worked out.
+def _rollout_checks(config: TrainingConfig, environment: Environment) -> list[Callable[[], object]]:
+    """What is checked beside all else for algorithms that learn from rewards; for others nothing is imported."""
+    if config.rows != "prompts":
+        return []
+    from aligntune_core import rewarding
 
-    Raises:
-        ConfigError: they do not fit together.
-    """
-    return config.fitted(environment.world_size) if isinstance(config, RolloutConfig) else config
+    return [
+        lambda: rewarding.fitted(config, environment),
+        lambda: rewarding.check_rewards(config),
+        lambda: rewarding.check_reward_model(config),
+    ]
 
 
 def check_objects(config: TrainingConfig, *, model: bool, train_dataset: bool, eval_dataset: bool) -> None:
@@ -202,39 +205,6 @@ def head_of(config: TrainingConfig, model: Any) -> CheckpointHead:
     return CheckpointHead(None, quantised)
 
 
-def check_reward_model(config: TrainingConfig) -> None:
-    """Look at the reward model that the settings name.
-
-    Raises:
-        ConfigError: it cannot be read, or gives no score.
-    """
-    if not isinstance(config, RolloutConfig) or not config.reward_model_name:
-        return
-    name = config.reward_model_name
-    try:
-        head = read_head(name, None, trust_remote_code=config.trust_remote_code)
-    except ConfigError as error:
-        raise ConfigError(error.problem, error.remedy, field="reward_model_name", value=name) from error
-    remedy = "train one with algorithm: reward, and give its run folder"
-    if head.model_type != "classification" or head.labels == 0:
-        raise ConfigError("is no reward model: it gives no score", remedy, field="reward_model_name", value=name)
-    if head.labels not in (None, 1):
-        problem = f"is no reward model: it gives {head.labels} numbers for an answer, not one"
-        raise ConfigError(problem, remedy, field="reward_model_name", value=name)
-
-
-def check_base(algorithm: str, head: CheckpointHead, name: str | None) -> None:
-    """Refuse a model that a reward model cannot begin from: one with a head for something else than one score.
-
-    Raises:
-        ConfigError: it has such a head.
-    """
-    if algorithm == "reward" and head.labels not in (None, 1):
-        what = f"gives {head.labels} numbers for a text" if head.labels else "gives numbers for each token"
-        remedy = "give a causal model, or a reward model"
-        raise ConfigError(f"it {what}, not one score", remedy, field="model_name", value=name)
-
-
 def _refuse_pair(chosen: Backend, algorithm: str, task: str | None, model_type: str, matrix: SupportMatrix) -> None:
     """Refuse a (task, model type) that the chosen backend does not train."""
     support = matrix.support(chosen.name, algorithm, task, model_type)
@@ -288,11 +258,7 @@ def check_files_of(path: Path) -> tuple[dict[str, Any], list[AlignTuneError]]:
             run_folder(config, name, None, environment), overwrite=config.overwrite, resume=bool(config.resume)
         ),
     ]
-    checks += [
-        lambda: fitted(config, environment),
-        lambda: check_rewards(config),
-        lambda: check_reward_model(config),
-    ]
+    checks += _rollout_checks(config, environment)
     if config.model_name:
         checks.append(lambda: _check_kind(selection, name, config, environment))
     named = [(field, getattr(config, field)) for field in ("dataset_name", "eval_dataset_name")]

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from aligntune_core.algorithms import canonical
-from aligntune_core.checkpoint_head import model_folders
+from aligntune_core.checkpoint_head import check_base, model_folders
 from aligntune_core.checks import (
     check_adapter,
-    check_base,
     check_objects,
     check_precision,
     check_required,
-    check_reward_model,
     checked_config,
     choose_again,
     config_for,
-    fitted,
     head_of,
     layers_of,
     run_folder,
@@ -33,7 +30,7 @@ from aligntune_core.errors import BackendUnavailableError, ConfigError
 from aligntune_core.installed import default_registry
 from aligntune_core.plan import Plan, versions_of
 from aligntune_core.plugins import BackendRegistry, load_extension
-from aligntune_core.rewarding import check_rollouts, resolve_rewards
+from aligntune_core.rewarding import check_reward_model, check_rollouts, fitted, resolve_rewards
 from aligntune_core.runs.folder import STAGING, check_folder, leaving_no_trace
 from aligntune_core.runs.log import RunLog
 from aligntune_core.runs.resume import check_unchanged, find_resumption

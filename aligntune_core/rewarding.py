@@ -6,9 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from aligntune_core.checkpoint_head import read_head
 from aligntune_core.config import RolloutConfig, TrainingConfig
 from aligntune_core.data.read import Rows
 from aligntune_core.environment import Environment
+from aligntune_core.errors import ConfigError
 from aligntune_core.plugins import load_extensions
 from aligntune_core.rewards.bound import BoundReward
 from aligntune_core.rewards.registry import RewardRegistry
@@ -52,6 +54,36 @@ def check_rewards(config: TrainingConfig) -> None:
     """
     if isinstance(config, RolloutConfig) and config.reward_functions:
         check(config.reward_functions, config.function_weights, registry=registry_for(config))
+
+
+def fitted(config: TrainingConfig, environment: Environment) -> TrainingConfig:
+    """The settings with the sizes of a rollout worked out.
+
+    Raises:
+        ConfigError: they do not fit together.
+    """
+    return config.fitted(environment.world_size) if isinstance(config, RolloutConfig) else config
+
+
+def check_reward_model(config: TrainingConfig) -> None:
+    """Look at the reward model that the settings name.
+
+    Raises:
+        ConfigError: it cannot be read, or gives no score.
+    """
+    if not isinstance(config, RolloutConfig) or not config.reward_model_name:
+        return
+    name = config.reward_model_name
+    try:
+        head = read_head(name, None, trust_remote_code=config.trust_remote_code)
+    except ConfigError as error:
+        raise ConfigError(error.problem, error.remedy, field="reward_model_name", value=name) from error
+    remedy = "train one with algorithm: reward, and give its run folder"
+    if head.model_type != "classification" or head.labels == 0:
+        raise ConfigError("is no reward model: it gives no score", remedy, field="reward_model_name", value=name)
+    if head.labels not in (None, 1):
+        problem = f"is no reward model: it gives {head.labels} numbers for an answer, not one"
+        raise ConfigError(problem, remedy, field="reward_model_name", value=name)
 
 
 def resolve_rewards(config: TrainingConfig) -> tuple[BoundReward, ...]:

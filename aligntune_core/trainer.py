@@ -181,15 +181,19 @@ class Trainer:
             message = (
                 f"stopped after step {recorder.steps_done} of {recorder.steps_planned}; state is saved; go on with: "
             )
-            raise RunInterrupted(
-                message + f"aligntune train --resume {shlex.quote(str(self.run_dir))}", recorder.stop_signal
-            )
+            raise RunInterrupted(message + self._how_to_go_on(), recorder.stop_signal)
         if recorder.began is None or recorder.steps_done < recorder.steps_planned:
             done = f"after step {recorder.steps_done} of {recorder.steps_planned}" if recorder.began else "unstarted"
             remedy = "report it to the authors of the backend; see log.txt in the run folder"
             raise PluginContractError(
                 f"its training loop ended {done}", remedy, field="backend", value=self.selection.backend
             )
+
+    def _how_to_go_on(self) -> str:
+        """The command; for a run with objects that only its script has, what to say there."""
+        if all(reward.portable for reward in self._plan.rewards) and self._plan.model is None:
+            return f"aligntune train --resume {shlex.quote(str(self.run_dir))}"
+        return f"resume=True and output_dir={str(self.run_dir)!r} in your script"
 
     def _finish(self, backend: CheckedTrainer, folder: RunFolder, recorder: Recorder) -> TrainResult:
         model_path = self.run_dir / MODEL

@@ -72,15 +72,25 @@ def _functions(value: object) -> object:
         named = isinstance(each, Mapping) and isinstance(each.get("name"), str)
         if not (callable(each) or isinstance(each, str) or named):
             raise problem("must be names, functions, or mappings with a name")
+        if isinstance(each, str) and each.startswith(PYTHON):
+            text = f"{each.removeprefix(PYTHON)} was given as a Python object, which only your script has"
+            raise problem(text, "go on from that script, with resume=True")
     return listed
 
 
+PYTHON = "python:"
+"""Before the name of a reward that only the script which gave it can find."""
+
+
 def _function_name(function: object) -> object:
-    """A reward as run.json keeps it: what was written, or the function's name."""
+    """A reward as run.json keeps it: what was written, or where the function is."""
     if isinstance(function, str | Mapping):
         return function
-    home = getattr(function, "__module__", type(function).__module__)
-    return f"{home}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    home, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    if not name or "<" in name or home == "__main__":
+        kind = type(function)
+        return f"{PYTHON}{home or kind.__module__}:{name or kind.__qualname__}"
+    return f"{home}:{name}"
 
 
 def _unset(value: object) -> object:

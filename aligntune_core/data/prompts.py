@@ -13,8 +13,12 @@ from typing import Any
 
 from aligntune_core.data.parts import Message, messages_of, question, text_of, with_system
 
-RESERVED = ("prompts", "completion", "completions", "completion_ids")
-"""Names of a reward's own arguments; a column of that name is not passed on."""
+RESERVED = (
+    *("prompts", "completion", "completions", "completion_ids"),
+    *("trainer_state", "log_extra", "log_metric", "environments", "environment"),
+    *("image", "images", "tools"),
+)
+"""Names of a reward's own arguments, and of what training libraries read from rows themselves; not passed on."""
 
 
 def _row(row: Mapping[str, Any], prompt: str | list[Message]) -> dict[str, Any]:

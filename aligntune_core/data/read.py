@@ -260,7 +260,8 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
             )
         parts = train.train_test_split(test_size=config.eval_fraction, seed=config.seed)
         train, held_back = parts["train"], parts["test"]
-    if "batch_size" in config.model_fields_set and config.batch_size > len(train):
+    counts_rows = config.rows != "prompts" and "batch_size" in config.model_fields_set
+    if counts_rows and config.batch_size > len(train):
         log.warning("batch_size = %d: there are %d rows, so a batch holds no more", config.batch_size, len(train))
     source = find_source(config.dataset_name) if train_dataset is None and config.dataset_name else None
     sha256 = (source.sha256() if source else None) or _digest(train)

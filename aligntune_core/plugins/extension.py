@@ -15,11 +15,12 @@ from aligntune_core.plugins.failure import Disabled, LoadFailure
 from aligntune_core.plugins.guard import guarded, refuse_from_within
 from aligntune_core.plugins.loading import Loaded, load_each
 from aligntune_core.plugins.manager import Hooks
-from aligntune_core.rewards.values import Reward
 from aligntune_core.values import Callback, RunInfo
 
 if TYPE_CHECKING:
     import click
+
+    from aligntune_core.rewards.values import Reward
 
 
 MOST = 100
@@ -85,6 +86,8 @@ class Extension:
         Raises:
             PluginContractError: the hook gave something else.
         """
+        from aligntune_core.rewards.values import Reward  # only a run with a reward of a plugin's needs it
+
         return self._asked("provides_rewards", Reward)
 
 

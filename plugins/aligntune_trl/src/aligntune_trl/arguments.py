@@ -25,6 +25,8 @@ OWNED = {
     "output_dir": "output_dir", "per_device_train_batch_size": "batch_size",
     "per_device_eval_batch_size": "eval_batch_size", "num_train_epochs": "num_epochs", "max_length": "max_seq_length",
     "lr_scheduler_type": "lr_scheduler", "optim": "optimizer", "bf16": "precision", "fp16": "precision",
+    "save_strategy": "save_steps", "eval_strategy": "eval_steps", "logging_strategy": "logging_steps",
+    "generation_batch_size": "steps_per_generation",
 }  # fmt: skip
 """Library fields that a setting of ours decides; the other such fields have our name or an alias of it."""
 SETTINGS = frozenset(name for cls in CONFIGS.values() for name in (*cls.model_fields, *cls.pinned))

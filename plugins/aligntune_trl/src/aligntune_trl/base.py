@@ -16,7 +16,7 @@ from aligntune_core import ConfigError, RunEvents, storage_error
 from aligntune_trl import loading
 from aligntune_trl.arguments import check_read_back, refusals_told, resolved_arguments
 from aligntune_trl.building import Loaded
-from aligntune_trl.generate import LONGEST_SAMPLE, SAMPLED, answer, question_of
+from aligntune_trl.generate import LONGEST_SAMPLE, SAMPLED, answer, question_of, shown
 from aligntune_trl.loop import Relay
 from aligntune_trl.saving import save_model
 from aligntune_trl.tokenise import Tokeniser
@@ -166,8 +166,7 @@ class TrlTrainer:
             log.warning("no sample generations", exc_info=True)
             return
         for question, text in zip(questions, answers, strict=True):
-            asked = question if isinstance(question, str) else question[-1]["content"]
-            events.sample(self.native.state.global_step, asked, text)
+            events.sample(self.native.state.global_step, shown(question), text)
 
     # the ends
 

@@ -50,6 +50,11 @@ def question_of(row: Mapping[str, Any]) -> Any:
     return " ".join(row["text"].split()[:8])
 
 
+def shown(asked: Any) -> str:
+    """A question as people read it: its last message, or the text."""
+    return asked if isinstance(asked, str) else str(asked[-1]["content"])
+
+
 def answer(
     model: Any, tokenizer: Any, texts: Sequence[str], *, special_tokens: bool, longest: int | None = None
 ) -> list[str]:

@@ -79,6 +79,17 @@ class PolicyTrainer(TrlTrainer):
             "dynamic_sampling_attempts": getattr(config, "dynamic_sampling_attempts", None),
         }
 
+    def _loop(self, events: RunEvents) -> None:
+        """A loop begins with a rollout of its own: what an earlier one left half used is of other weights."""
+        self.native._step, self.native._buffered_inputs = 0, None
+        super()._loop(events)
+
+    def close(self) -> None:
+        """Let go of the model, the reference, the reward model and the last rollout."""
+        self.native.ref_model = self.native._buffered_inputs = None
+        self.native.reward_funcs = []
+        super().close()
+
     def relay(self, events: RunEvents) -> RolloutRelay:
         return RolloutRelay(events, self.native, cast("RolloutConfig", self._request.config).rollout_steps)
 
@@ -175,12 +186,12 @@ def construct(loaded: Loaded, model: Any, extend: Callable[[type[Any]], type[Any
     """
     request, config, failures = loaded.request, cast("RolloutConfig", loaded.request.config), Failures()
     scorers: list[Any] = [Scorer(reward, config.reward_timeout, failures) for reward in request.rewards]
-    scorer = scoring.reward_model_of(config, loaded.precision, arguments.device)
+    scorer = scoring.reward_model_of(config, loaded.precision, arguments.device, chat=loaded.chat)
     if scorer is not None:
-        scorers.append(ModelScorer(scorer, failures))
+        scorers.append(ModelScorer(scorer, failures, taken={reward.name for reward in request.rewards}))
     adapter = loading.lora_config(config, model)
     referenced = bool(arguments.beta) and adapter is None
-    trainer_class = per_row(with_rewards(extend(guarded(building.library("GRPOTrainer").GRPOTrainer))))
+    trainer_class = with_rewards(per_row(extend(guarded(building.library("GRPOTrainer").GRPOTrainer))))
     with building.options_told(config), loadable_again(model, opened=request.model is not None, referenced=referenced):
         native = trainer_class(
             model=model,
@@ -206,8 +217,9 @@ def weights_of(loaded: Loaded) -> list[float]:
 def own_arguments(loaded: Loaded) -> dict[str, Any]:
     """The arguments that such an algorithm shares with the others, and those that follow from the request."""
     config = cast("RolloutConfig", loaded.request.config)
-    revision = {"revision": config.revision} if config.revision else None  # the reference model is TRL's to load
-    return rollout_arguments(config) | {"reward_weights": weights_of(loaded), "model_init_kwargs": revision}
+    named = {"revision": config.revision, "attn_implementation": config.attn_implementation}
+    reference = {name: value for name, value in named.items() if value}  # which TRL loads itself
+    return rollout_arguments(config) | {"reward_weights": weights_of(loaded), "model_init_kwargs": reference or None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,9 @@ from aligntune_trl import building, loading, scoring
 from aligntune_trl.base import TrlTrainer
 from aligntune_trl.dpo import prepared
 from aligntune_trl.evaluation import per_row
+from aligntune_trl.generate import SAMPLED, shown
 from aligntune_trl.loop import guarded
 from aligntune_trl.pairs import Pair, PairTokeniser, sequences, tokenise_pairs
-
-SAMPLED = 2
 
 
 def reward_arguments(config: RewardModelConfig) -> dict[str, Any]:
@@ -49,9 +48,8 @@ class RewardModelTrainer(TrlTrainer):
         for row in rows.select(range(min(SAMPLED, len(rows)))):
             for answer in ("chosen", "rejected"):
                 score = self.predict([row["prompt"] + row[answer]])[0]
-                said = row[answer] if isinstance(row[answer], str) else row[answer][-1]["content"]
-                asked = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
-                events.sample(self.native.state.global_step, f"{asked}\n({answer}) {said}", f"score {score:.3f}")
+                text = f"{shown(row['prompt'])}\n({answer}) {shown(row[answer])}"
+                events.sample(self.native.state.global_step, text, f"score {score:.3f}")
 
 
 def build_reward_model(request: TrainRequest) -> TrlTrainer:

@@ -6,10 +6,11 @@ the state before that rollout was saved; a rollout without any difference betwee
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -18,7 +19,9 @@ import numpy as np
 import torch
 
 from aligntune_core import DivergedError, RewardError, RunEvents, text_of
+from aligntune_core.errors import gist
 from aligntune_core.rewards.bound import BoundReward
+from aligntune_trl.generate import shown
 from aligntune_trl.loop import Relay
 from aligntune_trl.scoring import ModelReward
 
@@ -64,8 +67,9 @@ class Scorer:
 class ModelScorer:
     """A reward model as TRL calls it; a score that is not finite ends the run."""
 
-    def __init__(self, reward: ModelReward, failures: Failures) -> None:
-        self._reward, self._failures, self.__name__ = reward, failures, reward.name
+    def __init__(self, reward: ModelReward, failures: Failures, taken: Collection[str] = ()) -> None:
+        self._reward, self._failures = reward, failures
+        self.__name__ = f"{reward.name}_model" if reward.name in taken else reward.name
 
     def __call__(
         self, prompts: list[Any], completions: list[Any], trainer_state: Any = None, **given: Any
@@ -74,7 +78,12 @@ class ModelScorer:
         return self._failures.kept(lambda: self._finite(prompts, completions, step), len(completions))
 
     def _finite(self, prompts: list[Any], completions: list[Any], step: int) -> list[float | None]:
-        found = self._reward(prompts, completions)
+        try:
+            found = self._reward(prompts, completions)
+        except Exception as error:  # whatever a model raises: the other processes wait for its scores
+            remedy = "does it read answers as long as max_completion_length, and fit into memory?"
+            problem = f"it cannot score an answer: {gist(error)}"
+            raise RewardError(problem, remedy, field="reward_model_name", value=self.__name__) from error
         for score in found:
             if not math.isfinite(score):
                 raise DivergedError.at(step, "reward", score)
@@ -116,6 +125,7 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
 
     failures: Failures
     control: Any
+    _logs: Any
     _metrics: dict[str, dict[str, list[float]]]
     _saved_step = 0
     _unscored = 0
@@ -140,6 +150,8 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(dataset)
+        if not getattr(sampler, "shuffle", True):
+            return sampler
         kind: Any = type(type(sampler).__name__, (_ByEpoch, type(sampler)), {})
         found = kind.__new__(kind)
         vars(found).update(vars(sampler))
@@ -160,12 +172,14 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
         failed = torch.tensor([float(len(self.failures))], device=rewards.device)
         if float(self.accelerator.reduce(failed, reduction="sum")) > 0:
             error = self.failures[0] if self.failures else None
+            self.failures.clear()  # the trainer may go on, once the reward is mended
             raise error or RewardError("failed in another process", "see what that one says", field="reward")
         unscored = torch.isnan(rewards).all(dim=1)
         self._scored = self._scored or not bool(unscored.all())
         if not self.model.training:
             totals = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1)
-            self._eval_totals += totals[~unscored].tolist()
+            once = len(totals) // self.accelerator.num_processes if getattr(self, "alike", False) else len(totals)
+            self._eval_totals += totals[:once][~unscored[:once]].tolist()
         return rewards
 
     def _count_unscored(self) -> None:
@@ -181,29 +195,32 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
         if float(tokens) == 0.0:
             why = f"every answer reached max_completion_length = {self.max_completion_length}, and is left out"
         elif float(size) == 0.0:
-            why = "no answer earned more than the others to its prompt"
+            why = "no answer earned more than the others"
         if why:
             log.warning("step %d: nothing is learnt from this rollout: %s", self.state.global_step + 1, why)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """The deviation over all answers; TRL gives the mean of the deviations in each batch."""
+        """The reward's mean and deviation over all answers, whatever the batch size; train's completions are kept."""
         self._eval_totals: list[float] = []
-        output = super().evaluation_loop(*args, **kwargs)
+        logs, self._logs = self._logs, copy.deepcopy(self._logs)
+        try:
+            output = super().evaluation_loop(*args, **kwargs)
+        except (RewardError, DivergedError):
+            if self.is_in_train:
+                self._save_now()
+            raise
+        finally:
+            self._logs = logs
         if self._eval_totals:
-            totals = torch.tensor(self._eval_totals, dtype=torch.float64)
-            self._metrics["eval"]["reward"] = [float(totals.mean())]
-            self._metrics["eval"]["reward_std"] = [float(totals.std(unbiased=False))]
+            found = torch.tensor(self._eval_totals, dtype=torch.float64)
+            self._metrics["eval"]["reward"] = [float(found.mean())]
+            self._metrics["eval"]["reward_std"] = [float(found.std(unbiased=False))]
         return output
 
 
 def with_rewards(base: type[Any]) -> type[Any]:
     """A trainer class over GRPOTrainer in which a failing reward costs no state; set its `failures`."""
     return type(base.__name__, (_Rewarded, base), {})
-
-
-def shown(asked: Any) -> str:
-    """A prompt as people read it: its last message, or the text."""
-    return asked if isinstance(asked, str) else str(asked[-1]["content"])
 
 
 class RolloutRelay(Relay):

@@ -140,7 +140,7 @@ class ModelReward:
         return scores(self._model, self._tokenizer, joined, self._batch_size)
 
 
-def reward_model_of(config: RolloutConfig, precision: str, device: torch.device) -> ModelReward | None:
+def reward_model_of(config: RolloutConfig, precision: str, device: torch.device, *, chat: bool) -> ModelReward | None:
     """The reward model that the settings name, ready to score; frozen.
 
     Raises:
@@ -156,7 +156,7 @@ def reward_model_of(config: RolloutConfig, precision: str, device: torch.device)
         raise ConfigError(error.problem, error.remedy, field="reward_model_name", value=name) from error
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(*loading.unloadable(error), field="reward_model_name", value=name) from error
-    folder = Path(name)
+    folder = Path(name).expanduser().absolute()
     called = folder.parent.name if folder.name == "model" else folder.name  # a run is called by its own folder
     return ModelReward(model.to(device), tokenizer, called, config.batch_size)
 
