@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 32}
 WORDS, PROMPTS, HELD_BACK, SAMPLES = 200, 256, 64, 8
-SPECIAL = ["<pad>", "<unk>", "<end>"]
+SPECIAL = ["[PAD]", "[NONE]", "[END]"]
 WANTED, WORTH = "b", 4.0
 """The letter, and about what an answer of nothing but words with it scores."""
 SCRIPTS = {"ours": Path(__file__), "former": Path(__file__).with_name("ppo_former.py")}
@@ -66,23 +66,27 @@ def write_tokenizer(folder: Path) -> Any:
 def as_reward(model: Any, tokenizer: Any) -> None:
     """Set the weights so that the score follows the share of tokens with the wanted letter.
 
-    Each embedding is of the same length, and says whether its token is wanted. The first layer attends to all tokens
-    alike, and so writes the mean of that; the other layers add nothing.
+    Each embedding is of the same length, and says whether its token is wanted and whether it ends the answer. The first
+    layer attends to all tokens alike but for the end, which ours adds to cut answers before it scores them and the
+    former one does not; so it writes the share of wanted ones. The other layers add nothing.
     """
     import torch
 
-    wanted = torch.tensor([float(WANTED in token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))])
-    width = model.config.hidden_size
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    wanted = torch.tensor([float(WANTED in token) for token in tokens])
+    end = torch.tensor([float(token == tokenizer.eos_token) for token in tokens])
     for name, parameter in model.named_parameters():
         if not name.endswith("norm.weight"):
             parameter.data.zero_()
     embeddings = model.model.embed_tokens.weight.data
-    embeddings[:, 0], embeddings[:, 1] = wanted, (2 - wanted**2).sqrt()
-    scale = (width / 2) ** 0.5  # of the normalisation: the length of an embedding is sqrt(2)
-    attention = model.model.layers[0].self_attn
+    embeddings[:, 0], embeddings[:, 1], embeddings[:, 2] = wanted, (2 - wanted - end).sqrt(), end
+    attention, slowest = model.model.layers[0].self_attn, model.config.head_dim - 1  # hardly turned by the position
+    attention.q_proj.weight.data[slowest, 1], attention.k_proj.weight.data[slowest, 2] = 1, -1
+    attention.k_norm.weight.data.fill_(10)
+    scale = (model.config.hidden_size / 2) ** 0.5  # of the normalisation: the length of an embedding is sqrt(2)
     attention.v_proj.weight.data[0, 0] = 1 / scale
-    attention.o_proj.weight.data[2, 0] = 0.1  # small, so that the last normalisation hardly feels it
-    model.score.weight.data[0, 2] = 10 * WORTH / scale
+    attention.o_proj.weight.data[3, 0] = 0.1  # small, so that the last normalisation hardly feels it
+    model.score.weight.data[0, 3] = 10 * WORTH / scale
 
 
 def write_inputs(folder: Path) -> None:

@@ -1,7 +1,8 @@
-"""SFT through AlignTune against a plain TRL script with the same explicit arguments, each run in a fresh process.
+"""SFT, DPO and GRPO through AlignTune against plain TRL scripts with the same explicit arguments, in fresh processes.
 
-Prints, for a model whose step takes at least 0.3 s and for a tiny one: the ratio of the median step times, and the
-ratio of the times from the start of the script to the end of the first step.
+Prints, for models whose step takes at least 0.3 s and for SFT of a tiny one, ratios in alternating pairs: of the median
+step times, of the median processor times of a step, and of the times from the start of the script to the end of the
+first step. Processor time feels less of what else the machine does; it counts all threads, those of rewards too.
 """
 
 from __future__ import annotations
@@ -9,137 +10,177 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SIZES = {
-    "large": {
-        "hidden_size": 512,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 8,
-        "batch": 8,
-        "words": 120,
-        "steps": 8,
-    },
-    "tiny": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "batch": 2,
-        "words": 12,
-        "steps": 150,
-    },
+GENERATIONS, LONGEST = 8, 32
+
+
+@dataclass(frozen=True)
+class Job:
+    """An algorithm, a model's shape, and how much it trains.
+
+    Attributes:
+        words: of an answer in the rows.
+        logging_steps: steps between two rows of metrics.
+    """
+
+    algorithm: str
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    batch: int
+    steps: int
+    words: int = 0
+    logging_steps: int = 10
+
+
+JOBS = {
+    "large": Job("sft", 512, 1536, 8, batch=8, steps=8, words=120),
+    "tiny": Job("sft", 64, 128, 2, batch=2, steps=150, words=12),
+    "dpo": Job("dpo", 256, 768, 4, batch=8, steps=20, words=60, logging_steps=1),
+    "grpo": Job("grpo", 256, 768, 4, batch=16, steps=20, logging_steps=1),
 }
 
 
-def write_inputs(folder: Path, size: dict[str, int]) -> None:
-    """A random model of that size with the demo's tokenizer, and rows of prompt and completion."""
+def letters(completions: list[str], **columns: Any) -> list[float]:
+    """A reward that costs nothing: the share of the letter a."""
+    return [text.count("a") / (1 + len(text)) for text in completions]
+
+
+def rows_of(job: Job) -> list[dict[str, str]]:
+    """As many rows as the steps take."""
+    words = ["the", "model", "reads", "each", "token", "of", "text", "and", "learns", "an", "answer"] * 20
+    count = job.steps * job.batch // (GENERATIONS if job.algorithm == "grpo" else 1)
+    texts = [" ".join(words[n % 7 : n % 7 + job.words]) for n in range(count + 1)]
+    prompts = [{"prompt": f"Question {n}: "} for n in range(count)]
+    if job.algorithm == "grpo":
+        return prompts
+    answers = {"sft": ["completion"], "dpo": ["chosen", "rejected"]}[job.algorithm]
+    return [row | {name: texts[n + shift] for shift, name in enumerate(answers)} for n, row in enumerate(prompts)]
+
+
+def write_inputs(folder: Path, job: Job) -> None:
+    """A random model of that size with the demo's tokenizer, and rows."""
     from aligntune_trl.tiny import write_tiny_model
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
     write_tiny_model("causal_lm", folder / "model")
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    shape = {k: v for k, v in size.items() if k not in ("batch", "words", "steps")}
-    config = Qwen2Config(vocab_size=len(tokenizer), num_attention_heads=8, num_key_value_heads=8, **shape)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=job.hidden_size, intermediate_size=job.intermediate_size,
+        num_hidden_layers=job.num_hidden_layers, num_attention_heads=8, num_key_value_heads=8,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+    )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(folder / "model")
-    words = ["the", "model", "reads", "each", "token", "of", "text", "and", "learns", "an", "answer"] * 20
-    rows = [
-        {"prompt": f"Question {n}: ", "completion": " ".join(words[n % 7 : n % 7 + size["words"]])}
-        for n in range(size["batch"] * size["steps"])
-    ]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of(job)), "utf-8")
 
 
-def plain(folder: Path, size: dict[str, int], started: float) -> list[float]:
-    """The script that a TRL user writes; the times at which its steps end."""
+def plain(folder: Path, job: Job, ended: Callable[[], None]) -> None:
+    """The script that a TRL user writes; calls `ended` after each step."""
     import torch
     import trl
     from datasets import load_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-    ends: list[float] = []
-
     class Clock(TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            ends.append(time.perf_counter() - started)
+            ended()
 
+    common: dict[str, Any] = {
+        "output_dir": str(folder / "out"), "seed": 42, "data_seed": 42, "num_train_epochs": 1,
+        "per_device_train_batch_size": job.batch, "gradient_accumulation_steps": 1, "learning_rate": 2e-5,
+        "lr_scheduler_type": "cosine", "warmup_steps": 0.03, "optim": "adamw_torch_fused", "bf16": False, "use_cpu": True,
+        "gradient_checkpointing": False, "logging_steps": job.logging_steps, "report_to": "none", "disable_tqdm": True,
+        "save_strategy": "no", "dataloader_pin_memory": False,
+    }  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
-    args = trl.SFTConfig(
-        output_dir=str(folder / "out"), seed=42, data_seed=42, num_train_epochs=1,
-        per_device_train_batch_size=size["batch"],
-        gradient_accumulation_steps=1, learning_rate=2e-5, lr_scheduler_type="cosine", warmup_steps=0.03,
-        optim="adamw_torch_fused", bf16=False, use_cpu=True, max_length=512, gradient_checkpointing=False,
-        logging_steps=10, report_to="none", disable_tqdm=True, save_strategy="no", dataloader_pin_memory=False,
-        loss_type="nll",
-    )  # fmt: skip
     rows = load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train")
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    trl.SFTTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[Clock()]).train()
-    return ends
+    given = {"train_dataset": rows, "processing_class": tokenizer, "callbacks": [Clock()]}
+    if job.algorithm == "sft":
+        trainer = trl.SFTTrainer(model, args=trl.SFTConfig(max_length=512, loss_type="nll", **common), **given)
+    elif job.algorithm == "dpo":
+        args = trl.DPOConfig(max_length=512, beta=0.1, loss_type=["sigmoid"], **common)
+        trainer = trl.DPOTrainer(model, args=args, **given)
+    else:
+        args = trl.GRPOConfig(
+            num_generations=GENERATIONS, max_completion_length=LONGEST, steps_per_generation=1, num_iterations=1,
+            temperature=1.0, top_p=1.0, top_k=0, beta=0.04, epsilon=0.2, loss_type="grpo", scale_rewards="group",
+            disable_dropout=True, **common,
+        )  # fmt: skip
+        trainer = trl.GRPOTrainer(model, reward_funcs=letters, args=args, **given)
+    trainer.train()
 
 
-def through_aligntune(folder: Path, size: dict[str, int], started: float) -> list[float]:
-    """The same through AlignTune; the times at which its steps end."""
-    from aligntune import create_sft_trainer
+def through_aligntune(folder: Path, job: Job, ended: Callable[[], None]) -> None:
+    """The same through AlignTune."""
+    from aligntune import get_trainer
+    from aligntune_core import Callback
 
-    ends: list[float] = []
-
-    class Clock:
-        def start(self, first: int, planned: int) -> None: ...
-        def row(self, row: object) -> None: ...
-        def stop(self) -> None: ...
-
+    class Clock(Callback):
         def step(self, step: int) -> None:
-            ends.append(time.perf_counter() - started)
+            ended()
 
-    trainer = create_sft_trainer(
-        backend="trl", model_name=str(folder / "model"), dataset_name=str(folder / "rows.jsonl"), num_epochs=1,
-        batch_size=size["batch"], gradient_accumulation_steps=1, max_seq_length=512, save_steps=10**6,
-        output_dir=str(folder / f"run-{time.time_ns()}"),
+    own: dict[str, Any] = {"max_seq_length": 512}
+    if job.algorithm == "grpo":
+        own = {"num_generations": GENERATIONS, "max_completion_length": LONGEST, "reward_functions": [letters]}
+    trainer = get_trainer(
+        job.algorithm, backend="trl", model_name=str(folder / "model"), dataset_name=str(folder / "rows.jsonl"),
+        num_epochs=1, batch_size=job.batch, gradient_accumulation_steps=1, learning_rate=2e-5, save_steps=10**6,
+        logging_steps=job.logging_steps, output_dir=str(folder / f"run-{time.time_ns()}"), **own,
     )  # fmt: skip
     trainer.listen(Clock())
     trainer.train()
-    return ends
 
 
-def child(kind: str, folder: Path, size: dict[str, int]) -> None:
-    """One run; prints the time to the first step and the median of the others."""
+def child(kind: str, folder: Path, job: Job) -> None:
+    """One run; prints the time to the end of the first step and the medians of the others."""
     started = time.perf_counter()
-    ends = (plain if kind == "plain" else through_aligntune)(folder, size, started)
-    steps = [b - a for a, b in itertools.pairwise(ends[1:])]
-    print("RESULT", json.dumps({"first": ends[0], "step": statistics.median(steps)}))
+    ends: list[tuple[float, float]] = []
+    run = plain if kind == "plain" else through_aligntune
+    run(folder, job, lambda: ends.append((time.perf_counter() - started, time.process_time())))
+    wall, cpu = ([b - a for a, b in itertools.pairwise(times[1:])] for times in zip(*ends, strict=True))
+    print("RESULT", json.dumps({"first": ends[0][0], "step": statistics.median(wall), "cpu": statistics.median(cpu)}))
 
 
 def measure(kind: str, name: str, folder: Path) -> dict[str, float]:
     """A fresh process's numbers."""
     command = [sys.executable, __file__, "--child", kind, "--size", name, "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{kind}, {name}: {done.stderr[-2000:]}")
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
     found: dict[str, float] = json.loads(line.removeprefix("RESULT "))
     return found
 
 
+WHAT = {"step": "a step", "cpu": "a step, processor time", "first": "start to the end of the first step"}
+
+
 def compare(name: str, pairs: int) -> None:
-    """Alternating pairs of one size, as rows of a table."""
+    """Alternating pairs of one job, as rows of a table."""
     from pairs import ratio
 
     with tempfile.TemporaryDirectory() as folder:
-        write_inputs(Path(folder), SIZES[name])
+        write_inputs(Path(folder), JOBS[name])
         runs: dict[str, list[dict[str, float]]] = {"plain": [], "aligntune": []}
         for pair in range(pairs + 1):
             for kind in ("plain", "aligntune") if pair % 2 else ("aligntune", "plain"):
                 found = measure(kind, name, Path(folder))
                 if pair:  # the first pair warms the file cache
                     runs[kind].append(found)
-    for what in ("step", "first"):
+    for what, title in WHAT.items():
         ours, theirs = ([run[what] for run in runs[kind]] for kind in ("aligntune", "plain"))
         low, middle, high = ratio(ours, theirs)
-        title = "a step" if what == "step" else "start to the end of the first step"
         unit = f"{statistics.median(ours):.4f} s | {statistics.median(theirs):.4f} s"
         print(f"| {name}: {title} | {unit} | {low:.3f}, **{middle:.3f}**, {high:.3f} |")
         sys.stdout.flush()
@@ -149,20 +190,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--child", choices=["plain", "aligntune"])
-    parser.add_argument("--size", choices=list(SIZES))
+    parser.add_argument("--size", choices=list(JOBS), action="append")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if options.child:
-        child(options.child, options.folder, SIZES[options.size])
+        child(options.child, options.folder, JOBS[options.size[0]])
         return
     from pairs import machine
 
-    print(machine("aligntune", "trl", "transformers", "torch"))
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    print(f"{machine('aligntune', 'trl', 'transformers', 'torch')}; OMP_NUM_THREADS: {threads}")
     print(
         f"| | AlignTune, median | plain TRL, median | ratio: least, median, greatest of {options.pairs} pairs |\n"
         "|---|---|---|---|"
     )
-    for name in [options.size] if options.size else SIZES:
+    for name in options.size or JOBS:
         compare(name, options.pairs)
 
 
