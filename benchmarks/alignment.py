@@ -90,11 +90,9 @@ def main() -> None:
         done = subprocess.run([*command, "--here"], check=True, capture_output=True, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
         settings = ", ".join(f"{name} {value}" for name, value in JOBS[job].items())
-        print(
-            f"| {job} | {settings} | {MEASURE[job].removeprefix('eval_')} | {found['before']:.3f} | "
-            f"{found['after']:.3f} | {found['steps']} | {found['seconds']:.0f} s | {found['wall']:.0f} s | {found['peak']:.1f} GiB |",
-            flush=True,
-        )
+        numbers = f"{found['before']:.3f} | {found['after']:.3f} | {found['steps']}"
+        costs = f"{found['seconds']:.0f} s | {found['wall']:.0f} s | {found['peak']:.1f} GiB"
+        print(f"| {job} | {settings} | {MEASURE[job].removeprefix('eval_')} | {numbers} | {costs} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ SCRIPTS = {"ours": Path(__file__), "former": Path(__file__).with_name("ppo_forme
 def words() -> list[str]:
     """Words of two syllables, always the same ones."""
     syllables = ["".join(pair) for pair in itertools.product("bcdfghjklmnpqrstvwxz", "aeiou")]
-    return random.Random(0).sample(["".join(pair) for pair in itertools.product(syllables, repeat=2)], WORDS)
+    every = ["".join(pair) for pair in itertools.product(syllables, repeat=2)]
+    return random.Random(0).sample(every, WORDS)  # noqa: S311 - no secret
 
 
 def write_tokenizer(folder: Path) -> Any:
@@ -106,7 +107,7 @@ def write_inputs(folder: Path) -> None:
     scorer = Qwen3ForSequenceClassification(config)
     as_reward(scorer, tokenizer)
     scorer.save_pretrained(folder / "reward")
-    drawn = random.Random(1)
+    drawn = random.Random(1)  # noqa: S311
     prompts = [" ".join(drawn.sample(words(), 5)) + " :" for _ in range(PROMPTS + HELD_BACK)]
     (folder / "train.json").write_text(json.dumps([{"prompt": prompt} for prompt in prompts[:PROMPTS]]), "utf-8")
     (folder / "held_back.json").write_text(json.dumps(prompts[PROMPTS:]), "utf-8")
@@ -191,7 +192,10 @@ def runs_of(former: str, folder: Path, seeds: int) -> Iterator[tuple[int, dict[s
     """For each seed the two runs, whose order changes from one to the next."""
     for seed in range(1, seeds + 1):
         order = ("ours", "former") if seed % 2 else ("former", "ours")
-        yield seed, {side: measure(side, former if side == "former" else sys.executable, folder, seed) for side in order}
+        yield (
+            seed,
+            {side: measure(side, former if side == "former" else sys.executable, folder, seed) for side in order},
+        )
 
 
 def compare(former: str, seeds: int) -> None:
@@ -216,7 +220,9 @@ def compare(former: str, seeds: int) -> None:
     low, middle, high = ratio(fast, slow)
     medians = [f"{statistics.median(speeds):.1f}" for speeds in (fast, slow)]
     means = [f"{statistics.mean(each):.3f}" for each in rewards]
-    print(f"| median | {' | '.join(medians)} | {low:.3f}, **{middle:.3f}**, {high:.3f} | mean {' | mean '.join(means)} |")
+    print(
+        f"| median | {' | '.join(medians)} | {low:.3f}, **{middle:.3f}**, {high:.3f} | mean {' | mean '.join(means)} |"
+    )
 
 
 def main() -> None:

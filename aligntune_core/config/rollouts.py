@@ -163,7 +163,8 @@ class RolloutConfig(GenerationSettings, RewardSettings, TrainingConfig):
             weights = len(self.reward_weights)
             text = f"{weights} weight{'s' * (weights != 1)} for {rewards} reward{'s' * (rewards != 1)}"
             found.append(Problem.of("reward_weights", text, "give one for each", value=list(self.reward_weights)))
-        if "reward_timeout" in self.model_fields_set and not self.reward_functions:
+        default = type(self).model_fields["reward_timeout"].get_default()
+        if self.reward_timeout != default and not self.reward_functions:
             text = "has no effect without reward_functions: a reward model has no time limit"
             found.append(Problem.of("reward_timeout", text, "leave it out", value=self.reward_timeout))
         if self.num_generations < self.fewest_generations:

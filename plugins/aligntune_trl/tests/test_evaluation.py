@@ -51,7 +51,7 @@ def test_a_reward_that_fails_in_an_evaluation_stops_the_run_after_state_was_save
     trainer = align(
         "grpo", reward_functions=[picky], train_dataset=rows, eval_dataset=NUMBERED[:5], eval_steps=2, max_steps=6
     )
-    with pytest.raises(RewardError, match="picky.*row 4"):
+    with pytest.raises(RewardError, match=r"picky.*row 4"):
         trainer.train()
     assert (trainer.run_dir / "checkpoint-2").is_dir()
     assert json.loads((trainer.run_dir / "run.json").read_text("utf-8"))["status"] == "failed"
