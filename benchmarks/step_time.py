@@ -99,8 +99,8 @@ def plain(folder: Path, job: Job, ended: Callable[[], None]) -> None:
         "output_dir": str(folder / "out"), "seed": 42, "data_seed": 42, "num_train_epochs": 1,
         "per_device_train_batch_size": job.batch, "gradient_accumulation_steps": 1, "learning_rate": 2e-5,
         "lr_scheduler_type": "cosine", "warmup_steps": 0.03, "optim": "adamw_torch_fused", "bf16": False,
-        "use_cpu": True, "gradient_checkpointing": False, "logging_steps": job.logging_steps, "report_to": "none", "disable_tqdm": True,
-        "save_strategy": "no", "dataloader_pin_memory": False,
+        "use_cpu": True, "gradient_checkpointing": False, "logging_steps": job.logging_steps, "report_to": "none",
+        "disable_tqdm": True, "save_strategy": "no", "dataloader_pin_memory": False,
     }  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     rows = load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train")
