@@ -1,8 +1,10 @@
-"""SFT, DPO and GRPO through AlignTune against plain TRL scripts with the same explicit arguments, in fresh processes.
+"""SFT, DPO and GRPO through AlignTune against plain TRL scripts with the same explicit arguments.
 
-Prints, for models whose step takes at least 0.3 s and for SFT of a tiny one, ratios in alternating pairs: of the median
-step times, of the median processor times of a step, and of the times from the start of the script to the end of the
-first step. Processor time feels less of what else the machine does; it counts all threads, those of rewards too.
+Each side runs in a process of its own, and the two take turns: a step of one, the same step of the other. So whatever
+else the machine does is the same for both, and as both draw the same numbers, so is the work; losses that differ end
+the benchmark. Prints, for models whose step takes at least 0.3 s and for SFT of a tiny one, the ratios of a step's
+wall-clock time, of its processor time (all threads, those of rewards too), and of the time from the start of the script
+to the end of the first step.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 GENERATIONS, LONGEST = 8, 32
+TOLD = "TOLD"
+"""How the lines begin that a run writes for us, among those of the libraries."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,8 @@ def write_inputs(folder: Path, job: Job) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of(job)), "utf-8")
 
 
-def plain(folder: Path, job: Job, ended: Callable[[], None]) -> None:
-    """The script that a TRL user writes; calls `ended` after each step."""
+def plain(folder: Path, job: Job, ended: Callable[[], None]) -> list[float]:
+    """The script that a TRL user writes; calls `ended` after each step, and gives the losses."""
     import torch
     import trl
     from datasets import load_dataset
@@ -119,9 +123,10 @@ def plain(folder: Path, job: Job, ended: Callable[[], None]) -> None:
         )  # fmt: skip
         trainer = trl.GRPOTrainer(model, reward_funcs=letters, args=args, **given)
     trainer.train()
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
 
-def through_aligntune(folder: Path, job: Job, ended: Callable[[], None]) -> None:
+def through_aligntune(folder: Path, job: Job, ended: Callable[[], None]) -> list[float]:
     """The same through AlignTune."""
     from aligntune import get_trainer
     from aligntune_core import Callback
@@ -140,26 +145,77 @@ def through_aligntune(folder: Path, job: Job, ended: Callable[[], None]) -> None
     )  # fmt: skip
     trainer.listen(Clock())
     trainer.train()
+    return [row["loss"] for row in trainer.native.state.log_history if "loss" in row]
 
 
 def child(kind: str, folder: Path, job: Job) -> None:
-    """One run; prints the time to the end of the first step and the medians of the others."""
-    started = time.perf_counter()
-    ends: list[tuple[float, float]] = []
-    run = plain if kind == "plain" else through_aligntune
-    run(folder, job, lambda: ends.append((time.perf_counter() - started, time.process_time())))
-    wall, cpu = ([b - a for a, b in itertools.pairwise(times[1:])] for times in zip(*ends, strict=True))
-    print("RESULT", json.dumps({"first": ends[0][0], "step": statistics.median(wall), "cpu": statistics.median(cpu)}))
+    """One run, which tells the seconds of each step, wall-clock and processor's, and then waits for its turn."""
+    began = time.perf_counter(), time.process_time()
+
+    def ended() -> None:
+        nonlocal began
+        print(f"\n{TOLD}", json.dumps([time.perf_counter() - began[0], time.process_time() - began[1]]), flush=True)
+        if not sys.stdin.readline():
+            sys.exit("the other end is gone")
+        began = time.perf_counter(), time.process_time()
+
+    losses = (plain if kind == "plain" else through_aligntune)(folder, job, ended)
+    print(f"\n{TOLD}", json.dumps(losses), flush=True)
 
 
-def measure(kind: str, name: str, folder: Path) -> dict[str, float]:
-    """A fresh process's numbers."""
-    command = [sys.executable, __file__, "--child", kind, "--size", name, "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{kind}, {name}: {done.stderr[-2000:]}")
-    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
-    found: dict[str, float] = json.loads(line.removeprefix("RESULT "))
+class Side:
+    """A run in a process of its own, step by step."""
+
+    def __init__(self, kind: str, name: str, folder: Path) -> None:
+        self._errors = (folder / f"{kind}.log").open("w+", encoding="utf-8")
+        command = [sys.executable, __file__, "--child", kind, "--size", name, "--folder", str(folder)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+        )
+        self.first = self._told()[0]
+        self.steps: list[list[float]] = []
+
+    def _told(self) -> list[float]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(TOLD):
+                found: list[float] = json.loads(line.removeprefix(TOLD))
+                return found
+        self._errors.seek(0)
+        sys.exit(f"it ended before its time: {self._errors.read()[-2000:]}")
+
+    def _go(self) -> list[float]:
+        assert self._process.stdin is not None
+        print(file=self._process.stdin, flush=True)
+        return self._told()
+
+    def step(self) -> None:
+        """Let it do one step."""
+        self.steps.append(self._go())
+
+    def losses(self) -> list[float]:
+        """Let it end."""
+        losses = self._go()
+        self._process.communicate()
+        self._errors.close()
+        return losses
+
+
+def pair_of(name: str, folder: Path, order: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """Both sides of a job in turns: what each took, ours first, by what was measured."""
+    sides = {kind: Side(kind, name, folder) for kind in order}
+    for number in range(1, JOBS[name].steps):
+        for kind in order if number % 2 else reversed(order):
+            sides[kind].step()
+    ours, theirs = sides["aligntune"], sides["plain"]
+    if (mine := ours.losses()) != (other := theirs.losses()):
+        sys.exit(f"{name}: the two do not train the same: losses {mine} and {other}")
+    found = {"first": (ours.first, theirs.first)}
+    for what, column in (("step", 0), ("cpu", 1)):
+        times = [tuple(step[column] for step in side.steps) for side in (ours, theirs)]
+        # The median step of theirs, and as many times it as ours takes in the median: both do the same in each step.
+        usual = statistics.median(times[1])
+        found[what] = usual * statistics.median(a / b for a, b in zip(*times, strict=True)), usual
     return found
 
 
@@ -167,19 +223,16 @@ WHAT = {"step": "a step", "cpu": "a step, processor time", "first": "start to th
 
 
 def compare(name: str, pairs: int) -> None:
-    """Alternating pairs of one job, as rows of a table."""
+    """Some pairs of one job, as rows of a table."""
     from pairs import ratio
 
+    sides = ("aligntune", "plain")
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder), JOBS[name])
-        runs: dict[str, list[dict[str, float]]] = {"plain": [], "aligntune": []}
-        for pair in range(pairs + 1):
-            for kind in ("plain", "aligntune") if pair % 2 else ("aligntune", "plain"):
-                found = measure(kind, name, Path(folder))
-                if pair:  # the first pair warms the file cache
-                    runs[kind].append(found)
+        orders = [sides if pair % 2 else sides[::-1] for pair in range(pairs + 1)]
+        found = [pair_of(name, Path(folder), order) for order in orders][1:]  # the first warms the file cache
     for what, title in WHAT.items():
-        ours, theirs = ([run[what] for run in runs[kind]] for kind in ("aligntune", "plain"))
+        ours, theirs = zip(*(pair[what] for pair in found), strict=True)
         low, middle, high = ratio(ours, theirs)
         unit = f"{statistics.median(ours):.4f} s | {statistics.median(theirs):.4f} s"
         print(f"| {name}: {title} | {unit} | {low:.3f}, **{middle:.3f}**, {high:.3f} |")
