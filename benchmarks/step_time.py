@@ -10,7 +10,6 @@ to the end of the first step.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -172,7 +171,12 @@ class Side:
         self._errors = (folder / f"{kind}.log").open("w+", encoding="utf-8")
         command = [sys.executable, __file__, "--child", kind, "--size", name, "--folder", str(folder)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env={**os.environ, **kept}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, **kept},
         )
         self.first = self._told()[0]
         self.steps: list[list[float]] = []
