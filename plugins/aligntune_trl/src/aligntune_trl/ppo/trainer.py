@@ -18,6 +18,7 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
 from aligntune_core import ConfigError, DivergedError
 from aligntune_trl.ppo import numerics
@@ -221,6 +222,14 @@ class PPO(_Base):  # type: ignore[misc]
 
     # Updates: the policy as in GRPO, then the critic.
 
+    def _prepare_inputs(self, inputs: Any) -> dict[str, Any]:
+        """Cut a rollout into other mini-batches in each of its epochs, as PPO's do; GRPO keeps the first ones."""
+        parts = self.args.steps_per_generation
+        if self.model.training and self._step % parts == 0 and self._step % (parts * self.num_iterations):
+            self._buffered_inputs = split_tensor_dict(shuffle_sequence_dict(_joined(self._buffered_inputs)), parts)
+        batch: dict[str, Any] = super()._prepare_inputs(inputs)
+        return batch
+
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """TRL's loss without its KL term, because the reward has the KL in it."""
         beta, self.beta = self.beta, 0.0
@@ -290,6 +299,14 @@ class PPO(_Base):  # type: ignore[misc]
         for _ in range(min(len(means), len(noted))):
             noted.pop()
         noted.extend(means)
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mini-batches of a rollout as one; what has no rows stands in each of them."""
+    rows = {name for name, value in parts[0].items() if isinstance(value, Tensor) and value.ndim}
+    return {
+        name: torch.cat([part[name] for part in parts]) if name in rows else value for name, value in parts[0].items()
+    }
 
 
 def _actions(batch: dict[str, Any]) -> Tensor:
