@@ -119,6 +119,7 @@ class PPO(_Base):  # type: ignore[misc]
     """
 
     beta: float
+    _buffered_inputs: list[dict[str, Any]]
     _tag_names = ("trl", "ppo")
     _name = "PPO"
     _paper = {  # noqa: RUF012 - TRL's form
