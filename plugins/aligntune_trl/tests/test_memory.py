@@ -9,6 +9,7 @@ import pytest
 import torch
 from aligntune_trl.packing import check_rows_stay_apart
 from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from aligntune_core import ConfigError
@@ -62,6 +63,26 @@ def test_a_quantised_checkpoint_gets_an_adapter_unless_refused(make, tiny, tmp_p
     assert trainer.resolved["learning_rate"] == 1e-3
     with pytest.raises(ConfigError, match=r"use_peft = False: .*quantised"):
         make(model_name=str(folder), max_steps=1, use_peft=False, output_dir=str(tmp_path / "refused"))
+
+
+def test_an_evaluation_before_training_changes_nothing_about_quantised_weights(make, tmp_path):
+    """bitsandbytes packs them for inference on some CPUs, and then no gradient passes through them."""
+    trained = []
+    for evaluate in (False, True):
+        name = f"evaluated-{evaluate}"
+        trainer = make(load_in_4bit=True, max_steps=2, eval_fraction=0.2, output_dir=str(tmp_path / name))
+        if evaluate:
+            trainer.evaluate()
+        trainer.train()
+        trained.append(load_file(trainer.run_dir / "model" / "adapter_model.safetensors"))
+    assert all(torch.equal(trained[1][name], weight) for name, weight in trained[0].items())
+
+
+def test_dpo_on_quantised_weights_is_evaluated_and_goes_on(align, tmp_path):
+    pairs = [{"prompt": "a b ", "chosen": f"c {letter}", "rejected": f"d {letter}"} for letter in "abcdefgh"]
+    trainer = align("dpo", train_dataset=pairs, eval_dataset=pairs[:4], load_in_4bit=True, max_steps=3, eval_steps=1)
+    trainer.train()
+    assert all(loss > 0 for loss in losses(trainer.run_dir))
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])

@@ -87,6 +87,7 @@ def load_policy(loaded: Loaded) -> Any:
     if model is None:
         set_seed(loaded.request.config.seed)
         model = loading.load_model(loaded.request.config, loaded.precision)
+    loading.keep_quantised_weights_as_loaded(model)
     if ends := end_ids(model, loaded.tokenizer, chat=loaded.chat):
         model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
     return model

@@ -311,6 +311,17 @@ def keep_trained_weights_fp32(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
+def keep_quantised_weights_as_loaded(model: Any) -> None:
+    """Keep bitsandbytes from packing 4-bit weights for inference on CPUs with AVX512-BF16.
+
+    It does so in the first forward pass outside of training, an evaluation or a reference's, and never unpacks them:
+    from then on no gradient passes through these layers, and training goes on as if all were well.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def checkpoints_gradients(config: TrainingConfig, model: Any) -> bool:
     """The setting, or: on for models above 1 B parameters on a GPU."""
     if config.gradient_checkpointing is not None:
