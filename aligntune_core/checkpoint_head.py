@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +32,14 @@ class CheckpointHead:
     """A checkpoint's kind. `base` is the model under an adapter, None for a full model.
 
     `labels` says how many numbers a classification model gives for a text, None where its config does not say; 0 for
-    one that gives them for each token.
+    one that gives them for each token. `names` are those of its labels, by number, where it has named them.
     """
 
     model_type: str | None
     quantised: bool = False
     base: str | None = None
     labels: int | None = None
+    names: tuple[str, ...] = ()
 
 
 def _fail(name: object, problem: str, remedy: str) -> ConfigError:
@@ -113,7 +115,7 @@ def _head(config: Mapping[str, Any], name: str, trust_remote_code: bool) -> Chec
         raise _fail(name, "it runs its own Python code, and trust_remote_code is off", remedy)
     kind = _kind(config, name)
     labels = _labels(config) if kind == "classification" else None
-    return CheckpointHead(kind, bool(config.get("quantization_config")), labels=labels)
+    return CheckpointHead(kind, bool(config.get("quantization_config")), labels=labels, names=_names(config))
 
 
 def _labels(config: Mapping[str, Any]) -> int | None:
@@ -122,6 +124,15 @@ def _labels(config: Mapping[str, Any]) -> int | None:
         return 0
     named, count = config.get("id2label"), config.get("num_labels")
     return len(named) if isinstance(named, dict) else count if isinstance(count, int) else None
+
+
+def _names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a model's labels; empty where it has none, or only those that the library makes up."""
+    named = config.get("id2label")
+    if not isinstance(named, dict) or not all(str(key).isdigit() for key in named):
+        return ()
+    names = tuple(str(named[key]) for key in sorted(named, key=int))
+    return () if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
 
 
 def _under(base: str, name: str, trust_remote_code: bool) -> CheckpointHead:
@@ -142,8 +153,10 @@ def _local(folder: Path, name: str, trust_remote_code: bool) -> CheckpointHead:
             raise _fail(name, "adapter_config.json names no base model", "give an adapter that PEFT saved")
         _check_weights(folder, name)
         under = _under(base, name, trust_remote_code)
-        scores = _read_json(adapter, name).get("task_type") == "SEQ_CLS"
-        return CheckpointHead("classification" if scores else under.model_type, under.quantised, base)
+        headed = _read_json(adapter, name).get("task_type") in ("SEQ_CLS", "TOKEN_CLS")
+        own = _read_json(folder / "config.json", name) if headed and (folder / "config.json").exists() else {}
+        kind = "classification" if headed else under.model_type
+        return CheckpointHead(kind, under.quantised, base, names=_names(own))
     if not (folder / "config.json").exists():
         if (folder / RUN).is_file():
             remedy = f"finish it: aligntune train --resume {name}"
@@ -190,6 +203,17 @@ def model_folders(config: Any) -> dict[str, str]:
     """The settings that name a model, with what each loads."""
     named = {name: getattr(config, name, None) for name in ("model_name", "reward_model_name")}
     return {name: model_folder(value) for name, value in named.items() if value}
+
+
+def kind_of_class(name: str, *, encodes: bool) -> str | None:
+    """The model type of an open model, by the name of its class; None for one that says nothing.
+
+    Args:
+        encodes: its config says that it is an encoder with a decoder.
+    """
+    if encodes:
+        return "encoder_decoder" if name == "EncoderDecoderModel" else "seq2seq"
+    return next((kind for suffix, kind in _SUFFIXES if name.endswith(suffix)), None)
 
 
 def read_head(model_name: str, revision: str | None, *, trust_remote_code: bool) -> CheckpointHead:

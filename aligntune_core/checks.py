@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aligntune_core.algorithms import lookup
-from aligntune_core.checkpoint_head import CheckpointHead, check_base, read_head
+from aligntune_core.checkpoint_head import CheckpointHead, check_base, kind_of_class, read_head
 from aligntune_core.config import (
     CONFIGS,
     CORE_SETTINGS,
@@ -22,6 +22,7 @@ from aligntune_core.config import (
     file_layer,
 )
 from aligntune_core.config.settings import REQUIRED
+from aligntune_core.data.formats import CLASSIFY_TEXT
 from aligntune_core.data.heads import check_files
 from aligntune_core.data.source import find_source
 from aligntune_core.environment import Environment, detect
@@ -202,7 +203,9 @@ def head_of(config: TrainingConfig, model: Any) -> CheckpointHead:
     if model is None:
         return read_head(str(config.model_name), config.revision, trust_remote_code=config.trust_remote_code)
     quantised = bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))
-    return CheckpointHead(None, quantised)
+    encodes = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+    kind = kind_of_class(type(model).__name__, encodes=encodes)
+    return CheckpointHead(kind, quantised)
 
 
 def _refuse_pair(chosen: Backend, algorithm: str, task: str | None, model_type: str, matrix: SupportMatrix) -> None:
@@ -238,6 +241,17 @@ def choose_again(
     if first.asked != AUTO or not matrix.trains(algorithm, task, model_type):
         _refuse_pair(registry.backends[first.backend], algorithm, task, model_type, matrix)
     return choose(registry, environment, algorithm, first.asked, task, model_type)[1]
+
+
+def check_task(config: TrainingConfig, task: str, model_type: str) -> None:
+    """Refuse to guess what is meant where a causal model meets texts with a label: it can learn either.
+
+    Raises:
+        ConfigError: `task_type` is to say it.
+    """
+    if config.task_type is None and task == CLASSIFY_TEXT and model_type == "causal_lm":
+        problem = "the rows have text and label, and this model can learn to write the texts or to tell the labels"
+        raise ConfigError(problem, f"set {CLASSIFY_TEXT} or text_generation", field="task_type")
 
 
 def check_files_of(path: Path) -> tuple[dict[str, Any], list[AlignTuneError]]:

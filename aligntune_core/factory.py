@@ -15,6 +15,7 @@ from aligntune_core.checks import (
     check_objects,
     check_precision,
     check_required,
+    check_task,
     checked_config,
     choose_again,
     config_for,
@@ -86,8 +87,9 @@ def make_plan(
     check_reward_model(config)
     rewards = resolve_rewards(config)
     _quiet()
-    rows = load_rows(config, train_dataset, eval_dataset)
+    rows = load_rows(config, train_dataset, eval_dataset, head.names)
     task = config.task_type or rows.task
+    check_task(config, task, model_type)
     selection = choose_again(selection, name, task, model_type, **place)
     log.log(logging.WARNING if selection.note else logging.INFO, "%s: %s", name, selection)
     chosen = registry.backends[selection.backend]
@@ -119,6 +121,7 @@ def request_of(plan: Plan) -> TrainRequest:
         train_rows=plan.rows.train,
         eval_rows=plan.rows.eval,
         row_format=plan.rows.shape,
+        labels=plan.rows.labels,
         rewards=plan.rewards,
         work_dir=plan.run_dir.absolute() / STAGING,
     )

@@ -72,6 +72,25 @@ class Availability:
     remedy: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What rows are labelled with.
+
+    Attributes:
+        problem: one label a text (`single`), any number of them (`multi`), a number (`regression`), or one for each
+            word (`tokens`).
+        names: of the labels, by their numbers; empty for regression.
+    """
+
+    problem: Literal["single", "multi", "regression", "tokens"]
+    names: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for a text or a word."""
+        return max(len(self.names), 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
     """All that a backend needs to build a trainer; every field is already checked.
@@ -86,7 +105,9 @@ class TrainRequest:
             completion is trained. `messages`: messages, and context, the number of leading messages that are never
             trained; a `system_prompt` is among them already. `preference`, `preference_messages`: prompt, chosen and
             rejected, three texts or three lists of messages. `prompt`, `prompt_messages`: prompt, the columns that
-            rewards are given, and aligntune_row, the row's number.
+            rewards are given, and aligntune_row, the row's number. `labelled`: text and label, the number of a label, a
+            list of them, or a value. `tagged`: tokens, and labels, the number of a label for each.
+        labels: what the numbers of `labelled` and `tagged` rows mean.
         rewards: what scores an answer, for algorithms that learn from rewards; a reward model is
             `config.reward_model_name`, which the backend loads.
         work_dir: where checkpoints are written before core takes them; exists only while training.
@@ -101,6 +122,7 @@ class TrainRequest:
     train_rows: Any = None
     eval_rows: Any = None
     row_format: str = ""
+    labels: Labels | None = None
     rewards: tuple[BoundReward, ...] = ()
     work_dir: Path = Path()
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from aligntune_core.algorithms import did_you_mean
-from aligntune_core.data import answers, preferences, prompts
+from aligntune_core.data import answers, labelled, preferences, prompts
 from aligntune_core.errors import DataError
 
 Kind = Literal["answers", "preferences", "prompts"]
 Shape = Literal[
-    "text", "prompt_completion", "messages", "preference", "preference_messages", "prompt", "prompt_messages"
-]
+    "text", "prompt_completion", "messages", "labelled", "tagged", "preference", "preference_messages", "prompt",
+    "prompt_messages",
+]  # fmt: skip
+CLASSIFY_TEXT, CLASSIFY_WORDS = "text_classification", "token_classification"
 Shaper = Callable[[Mapping[str, Any], str | None], dict[str, Any]]
 
 
@@ -45,6 +47,8 @@ FORMATS: Mapping[Kind, tuple[RowFormat, ...]] = {
             "prompt_completion", ("prompt", "completion"), (), answers.prompt_completion, "instruction_following"
         ),
         RowFormat("instruction", ("instruction", "output"), ("input",), answers.instruction, "instruction_following"),
+        RowFormat("labelled", ("text", "label"), (), labelled.labelled, CLASSIFY_TEXT),
+        RowFormat("tagged", ("tokens", "labels"), (), labelled.tagged, CLASSIFY_WORDS),
         RowFormat("text", ("text",), (), answers.text, "text_generation"),
     ),
     "preferences": (RowFormat("preference", ("chosen", "rejected"), ("prompt",), preferences.preference),),
@@ -56,26 +60,46 @@ FORMATS: Mapping[Kind, tuple[RowFormat, ...]] = {
 }
 """By what an algorithm learns from; where several fit, the first."""
 
-LEARNT: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
+_LEARNT: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     "answers": answers.learnt,
     "preferences": preferences.learnt,
     "prompts": prompts.learnt,
 }
-"""The text of a shaped row without which there is nothing to learn from it."""
+
+
+def learnt(row: Mapping[str, Any], kind: Kind) -> str:
+    """The text of a shaped row without which there is nothing to learn from it."""
+    return labelled.learnt(row) if shape_of(row, kind) in ("labelled", "tagged") else _LEARNT[kind](row)
+
+
+def _read_for(kind: Kind, task: str | None) -> list[RowFormat]:
+    """The formats that a task reads: labels are read for its own tasks only, and no other format is."""
+    labels = (CLASSIFY_TEXT, CLASSIFY_WORDS)
+    if task is None:
+        return list(FORMATS[kind])
+    return [f for f in FORMATS[kind] if (f.task == task if task in labels else f.task not in labels)]
 
 
 def recognise(
-    columns: Collection[str], field: str = "dataset_name", name: str = "", kind: Kind = "answers"
+    columns: Collection[str],
+    field: str = "dataset_name",
+    name: str = "",
+    kind: Kind = "answers",
+    task: str | None = None,
 ) -> RowFormat:
     """The format of rows with these columns; where several fit, the first of `FORMATS`.
+
+    Args:
+        task: what is asked for; None: whatever the columns say.
 
     Raises:
         DataError: none fits; the remedy lists what is read.
     """
-    for candidate in FORMATS[kind]:
+    candidates = _read_for(kind, task)
+    for candidate in candidates:
         if set(candidate.required) <= set(columns):
             return candidate
-    shapes = "; or ".join("+".join(f.required) for f in FORMATS[kind])
+    shapes = "; or ".join("+".join(f.required) for f in candidates)
     remedy = f"rows need {shapes}; rename yours with column_mapping"
     what = f"the columns are {', '.join(sorted(columns)[:12])}" if columns else "the rows have no columns"
     raise DataError(what, remedy, field=field, value=name)
@@ -111,6 +135,8 @@ def shape_of(row: Mapping[str, Any], kind: Kind = "answers") -> Shape:
         return "preference" if isinstance(row["prompt"], str) else "preference_messages"
     if kind == "prompts":
         return "prompt" if isinstance(row["prompt"], str) else "prompt_messages"
+    if "labels" in row or "label" in row:
+        return "tagged" if "labels" in row else "labelled"
     return "text" if "text" in row else "messages" if "messages" in row else "prompt_completion"
 
 

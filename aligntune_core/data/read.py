@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config.template import template_text
-from aligntune_core.data.formats import LEARNT, RowFormat, check_mapping, is_chat, recognise, shape_of, task_of
+from aligntune_core.data.formats import RowFormat, check_mapping, is_chat, learnt, recognise, shape_of, task_of
 from aligntune_core.data.heads import check_files, misfit
+from aligntune_core.data.labelled import Numbering
 from aligntune_core.data.prompts import RESERVED
 from aligntune_core.data.source import Source, find_source
 from aligntune_core.errors import BackendUnavailableError, ConfigError, DataError, gist, kind_of
 from aligntune_core.rewards.values import ROW
+from aligntune_core.values import Labels
 
 if TYPE_CHECKING:
     from aligntune_core.config import TrainingConfig
@@ -42,6 +44,7 @@ class Rows:
     task: str
     source: str
     sha256: str
+    labels: Labels | None = None
 
     def summary(self) -> dict[str, Any]:
         """What `run.json` keeps of the data."""
@@ -180,7 +183,7 @@ NOTHING = {
 
 def _check_learnt(rows: Sequence[Mapping[str, Any]], config: TrainingConfig, field: str, name: str) -> None:
     """Count the rows that hold nothing to learn from; more than half of them are refused."""
-    empty = sum(not LEARNT[config.rows](row).strip() for row in rows)
+    empty = sum(not learnt(row, config.rows).strip() for row in rows)
     what, remedy = NOTHING[config.rows]
     if empty * 2 > len(rows):
         raise DataError(f"{empty} of {len(rows)} rows {what}", remedy, field=field, value=name)
@@ -201,7 +204,7 @@ def _one(
     if not len(dataset):
         raise DataError("has 0 rows", "give rows to train on", field=field, value=label)
     dataset = _renamed(dataset, config)
-    row_format = recognise(dataset.column_names, field, label, config.rows)
+    row_format = recognise(dataset.column_names, field, label, config.rows, config.task_type)
     if field == "dataset_name" and config.max_samples:
         dataset = dataset.select(range(min(config.max_samples, len(dataset))))
     return dataset, row_format, label
@@ -223,21 +226,46 @@ def _refuse_misfits(config: TrainingConfig, shape: str) -> None:
         for name in ("system_prompt", "chat_template"):
             if value := getattr(config, name):
                 remedy = "give rows of messages, or instruction and output"
-                kind = "prompt and completion" if shape == "prompt_completion" else "text"
+                kind = {"prompt_completion": "prompt and completion", "labelled": "labelled text"}.get(shape, "text")
                 raise ConfigError(f"rows of plain {kind} have no place for it", remedy, field=name, value=value)
     if config.chat_template:
         template_text(config.chat_template)
+    if shape in ("labelled", "tagged"):
+        for name in ("assistant_only_loss", "packing"):
+            if value := getattr(config, name, None):
+                raise ConfigError("rows with labels have no use for it", "leave it out", field=name, value=value)
     if shape == "text" and getattr(config, "assistant_only_loss", None):
         remedy = "leave it out: every token of a text is trained"
         raise ConfigError("rows of plain text have no answer", remedy, field="assistant_only_loss", value=True)
 
 
-def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: Any = None) -> Rows:
+def _own_names(dataset: Any) -> tuple[str, ...]:
+    """The names of labels that come with the data: the library's ClassLabel, whose rows hold numbers."""
+    feature = dataset.features.get("labels", dataset.features.get("label"))
+    feature = getattr(feature, "feature", feature)  # of a list, its entries
+    return tuple(getattr(feature, "names", None) or ())
+
+
+def _numbered(rows: Any, numbering: Numbering, field: str, name: str) -> Any:
+    return _library().Dataset.from_list(numbering.apply(rows, field, name))
+
+
+def _labels_told(labels: Labels) -> str:
+    if labels.problem == "regression":
+        return "the labels are numbers, not all whole: a value is learnt"
+    more = f" and {len(labels.names) - SHOWN} more" if len(labels.names) > SHOWN else ""
+    return f"{len(labels.names)} labels: {', '.join(labels.names[:SHOWN])}{more}"
+
+
+def load_rows(
+    config: TrainingConfig, train_dataset: Any = None, eval_dataset: Any = None, model_labels: Sequence[str] = ()
+) -> Rows:
     """Read, check and shape the rows that a config names.
 
     Args:
         config: validated settings.
         train_dataset, eval_dataset: in-memory rows, instead of the names in the config.
+        model_labels: the labels that the checkpoint has a head for, by number.
 
     Raises:
         DataError: a file or a row is wrong; file, line or row, column and remedy are named.
@@ -248,10 +276,17 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
     train = _shaped(dataset, row_format, config, "dataset_name", label)
     shape = shape_of(train[0], config.rows)
     _refuse_misfits(config, shape)
+    numbering = None
+    if shape in ("labelled", "tagged"):
+        numbering = Numbering.of(train.to_list(), _own_names(dataset), model_labels, "dataset_name", label)
+        train = _numbered(train, numbering, "dataset_name", label)
+        log.info("%s", _labels_told(numbering.labels))
     held_back = None
     if eval_dataset is not None or config.eval_dataset_name:
         raw, eval_format, eval_label = _one(eval_dataset, config.eval_dataset_name, None, config, "eval_dataset_name")
         held_back = _shaped(raw, eval_format, config, "eval_dataset_name", eval_label)
+        if numbering is not None:
+            held_back = _numbered(held_back, numbering, "eval_dataset_name", eval_label)
     elif config.eval_fraction:
         if math.ceil(config.eval_fraction * len(train)) >= len(train):
             problem = f"of {len(train)} rows none would be left to train on"
@@ -265,7 +300,8 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
         log.warning("batch_size = %d: there are %d rows, so a batch holds no more", config.batch_size, len(train))
     source = find_source(config.dataset_name) if train_dataset is None and config.dataset_name else None
     sha256 = (source.sha256() if source else None) or _digest(train)
-    return Rows(train, held_back, shape, task_of(row_format, shape), label, sha256)
+    labels = numbering.labels if numbering else None
+    return Rows(train, held_back, shape, task_of(row_format, shape), label, sha256, labels)
 
 
 def _digest(rows: Any) -> str:

@@ -40,11 +40,19 @@ def _pair_of_chats(question: str, answer: str, number: int) -> Row:
     return {"prompt": asked, "chosen": _said("assistant", answer), "rejected": wrong}
 
 
+def _tagged(question: str) -> Row:
+    """Each word with a label of its length."""
+    words = question.split()
+    return {"tokens": words, "labels": ["short" if len(word) < 4 else "long" for word in words]}
+
+
 ROWS: dict[tuple[str, str], list[Row]] = {
     ("answers", "instruction_following"): [{"instruction": q, "output": a} for q, a in PAIRS],
     ("answers", "supervised_fine_tuning"): [{"prompt": f"{q}\n", "completion": a} for q, a in PAIRS],
     ("answers", "text_generation"): [{"text": f"{q} {a}"} for q, a in PAIRS],
     ("answers", "chat_completion"): [_chat(q, a, number) for number, (q, a) in enumerate(PAIRS)],
+    ("answers", "text_classification"): [{"text": q, "label": q.split()[0]} for q, _ in PAIRS],
+    ("answers", "token_classification"): [_tagged(q) for q, _ in PAIRS],
     ("preferences", "instruction_following"): [_pair_of_chats(q, a, n) for n, (q, a) in enumerate(PAIRS)],
     ("preferences", "text_generation"): [
         {"prompt": f"{q} ", "chosen": a, "rejected": f"No idea, {n}."} for n, (q, a) in enumerate(PAIRS)
@@ -66,6 +74,8 @@ def question_of(row: Row) -> Any:
     """What a row asks, in the form that `predict` takes: text, or the messages before the last answer."""
     if "messages" in row:
         return row["messages"][:-1]
+    if "label" in row or "labels" in row:
+        return row.get("text", row.get("tokens"))
     if "text" in row:
         return " ".join(row["text"].split()[:4])
     return row.get("instruction", row.get("prompt"))

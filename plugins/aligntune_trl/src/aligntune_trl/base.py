@@ -18,6 +18,7 @@ from aligntune_trl.arguments import check_read_back, refusals_told, resolved_arg
 from aligntune_trl.building import Loaded
 from aligntune_trl.generate import LONGEST_SAMPLE, SAMPLED, answer, question_of, shown
 from aligntune_trl.loop import Relay
+from aligntune_trl.random_state import RandomState
 from aligntune_trl.saving import save_model
 from aligntune_trl.tokenise import Tokeniser
 
@@ -119,14 +120,15 @@ class TrlTrainer:
         events.start(state.max_steps)
 
     def evaluate(self) -> dict[str, float]:
-        """Numbers over the evaluation rows."""
+        """Numbers over the evaluation rows; how training goes on does not depend on it."""
         seen: dict[str, float] = {}
-        relay = self.relay(_Listening(seen))
+        relay, before = self.relay(_Listening(seen)), RandomState()
         self.native.add_callback(relay)
         try:
             self.native.evaluate()
         finally:
             self.native.remove_callback(relay)
+            before.restore()
         return seen
 
     # answering

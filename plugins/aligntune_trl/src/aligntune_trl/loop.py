@@ -17,7 +17,8 @@ from aligntune_core import DivergedError, RunEvents
 
 _PASSED_OVER = (
     *("epoch", "total_flos", "step", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"),
-    *("eval_model_preparation_time", "eval_num_tokens"),
+    *("eval_model_preparation_time", "eval_num_tokens", "num_input_tokens_seen", "train_runtime"),
+    *("train_samples_per_second", "train_steps_per_second", "train_tokens_per_second"),
 )
 
 
@@ -37,6 +38,7 @@ class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._mark = time.monotonic()
+        self._tokens = float(state.num_input_tokens_seen)  # of the run that is resumed
         self._events.start(state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -61,7 +63,7 @@ class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         logs = logs or {}
-        if "train_runtime" in logs:
+        if "train_loss" in logs:  # the library's summary of the whole run
             return
         split = "eval" if any(name.startswith("eval_") for name in logs) else "train"
         values = {
@@ -70,14 +72,13 @@ class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
             if isinstance(value, int | float) and name not in _PASSED_OVER
         }
         if split == "train":
-            values |= self._speed(logs)
+            values |= self._speed(logs.get("num_tokens", logs.get("num_input_tokens_seen")))
         self._events.metrics(state.global_step, values, epoch=float(state.epoch or 0.0), split=split)
 
-    def _speed(self, logs: dict[str, float]) -> dict[str, float]:
+    def _speed(self, seen: float | None) -> dict[str, float]:
         """Tokens a second since the last row, padding left out, evaluation and saving not counted."""
-        if "num_tokens" not in logs:  # a window within a rollout, which generated nothing
+        if seen is None:  # a window within a rollout, which generated nothing
             return {}
-        seen = float(logs["num_tokens"])
         speed = (seen - self._tokens) / self._busy if self._busy else 0.0
         self._tokens, self._busy = seen, 0.0
         return {"tokens_per_second": speed}

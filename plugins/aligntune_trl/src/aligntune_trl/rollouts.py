@@ -9,13 +9,11 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import random
 from collections.abc import Callable, Collection
 from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 
 from aligntune_core import DivergedError, RewardError, RunEvents, text_of
@@ -23,6 +21,7 @@ from aligntune_core.errors import gist
 from aligntune_core.rewards.bound import BoundReward
 from aligntune_trl.generate import shown
 from aligntune_trl.loop import Relay
+from aligntune_trl.random_state import RandomState
 from aligntune_trl.scoring import ModelReward
 
 log = logging.getLogger("aligntune")
@@ -88,23 +87,6 @@ class ModelScorer:
             if not math.isfinite(score):
                 raise DivergedError.at(step, "reward", score)
         return list(found)
-
-
-class RandomState:
-    """Every generator that sampling draws from, as it is now."""
-
-    def __init__(self) -> None:
-        self._python, self._numpy = random.getstate(), np.random.get_state()
-        self._torch = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-    def restore(self) -> None:
-        """Go back to it."""
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        torch.set_rng_state(self._torch)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
 
 
 _Trainer: Any = object  # TRL's class, which comes beneath when it is known

@@ -13,6 +13,8 @@ from aligntune_core import ConfigError, StorageError
 
 TRAINED = "default"
 """PEFT's name for the adapter that is trained."""
+LABELLING = ("SEQ_CLS", "TOKEN_CLS")
+"""PEFT's names of models that label texts, and words."""
 
 
 def _check_loads(folder: Path, trust_remote_code: bool) -> None:
@@ -72,6 +74,8 @@ def save_model(model: Any, tokenizer: Any, path: Path, *, trust_remote_code: boo
         # An adapter that was trained on has a frozen copy beside it, TRL's reference, which is no part of the model.
         only = {"selected_adapters": [TRAINED]} if isinstance(model, PeftModel) else {}
         model.save_pretrained(part, safe_serialization=True, **only)
+        if isinstance(model, PeftModel) and model.active_peft_config.task_type in LABELLING:
+            model.get_base_model().config.save_pretrained(part)  # an adapter does not say what its labels are
         tokenizer.save_pretrained(part)
         _check_loads(part, trust_remote_code)
         if path.exists():

@@ -7,21 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import (
-    LoraConfig,
-    PeftConfig,
-    PeftModel,
-    get_peft_model,
-    get_peft_model_state_dict,
-    set_peft_model_state_dict,
-)
-from peft.utils.save_and_load import load_peft_weights
+from peft import PeftConfig, PeftModel
 from transformers import AutoModelForSequenceClassification, set_seed
 
 from aligntune_core import ConfigError
 from aligntune_core.config import RolloutConfig, TrainingConfig
 from aligntune_trl import loading
 from aligntune_trl.building import Loaded
+from aligntune_trl.heads import onto_head
 from aligntune_trl.tokenise import Tokeniser
 
 HEAD = "score"
@@ -64,23 +57,7 @@ def load_scorer(config: TrainingConfig, loaded: Loaded) -> Any:
         model = _with_head(str(adapter.base_model_name_or_path), loaded.tokenizer, options)
         if adapter.task_type == "SEQ_CLS":
             return PeftModel.from_pretrained(model, name, is_trainable=True)
-        return _onto_scorer(model, adapter, name)
-
-
-def _onto_scorer(model: Any, adapter: Any, name: str) -> Any:
-    """An adapter of a causal model, put onto the same model with a head for a score.
-
-    Raises:
-        ConfigError: a weight of the adapter has no place in it.
-    """
-    fields = {f: getattr(adapter, f) for f in ("r", "lora_alpha", "lora_dropout", "target_modules", "bias")}
-    scorer = get_peft_model(model, LoraConfig(**fields, task_type="SEQ_CLS"))
-    head = {key: value for key, value in get_peft_model_state_dict(scorer).items() if f".{HEAD}." in key}
-    result = set_peft_model_state_dict(scorer, load_peft_weights(name, device="cpu") | head)
-    if unplaced := sorted(result.unexpected_keys):
-        problem = f"{len(unplaced)} of its adapter's weights have no place in a reward model, such as {unplaced[0]}"
-        raise ConfigError(problem, "give a full model", field="model_name", value=name)
-    return scorer
+        return onto_head(model, adapter, name, "SEQ_CLS", [HEAD])
 
 
 # what it reads

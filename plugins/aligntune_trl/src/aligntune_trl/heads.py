@@ -1,0 +1,191 @@
+"""Models with a head for labels: loaded with every other weight from the files, and what an adapter saves of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from peft.utils.save_and_load import load_peft_weights
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, set_seed
+
+from aligntune_core import ConfigError, Labels
+from aligntune_core.config import TrainingConfig
+from aligntune_trl import loading
+from aligntune_trl.building import Loaded
+
+log = logging.getLogger("aligntune")
+
+Kind = Literal["SEQ_CLS", "TOKEN_CLS"]
+"""PEFT's names of models that label texts, and words."""
+_AUTO: dict[Kind, Any] = {"SEQ_CLS": AutoModelForSequenceClassification, "TOKEN_CLS": AutoModelForTokenClassification}
+PROBLEMS = {"single": "single_label_classification", "multi": "multi_label_classification", "regression": "regression"}
+"""Our kinds of labels → transformers' problem_type."""
+_POOLER = ".pooler."
+"""Encoders that were trained on masked words come without it; it is a part of the head then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headed:
+    """A model with a head for labels.
+
+    Attributes:
+        model: the model, or an adapter on it.
+        kind: what it labels.
+        trained: the modules that are trained whole under an adapter, and saved with it.
+    """
+
+    model: Any
+    kind: Kind
+    trained: tuple[str, ...]
+
+
+def load_headed(kind: Kind, config: TrainingConfig, loaded: Loaded, labels: Labels) -> Headed:
+    """A model that labels, from a checkpoint of any kind that can have such a head; one for other labels is replaced.
+
+    Raises:
+        ConfigError: its kind of model has none; a weight below the head is in no file.
+    """
+    set_seed(config.seed)
+    name, options = str(config.model_name), loading.load_options(config, loaded.precision)
+    with loading.telling(config):
+        if not loading.is_adapter(name):
+            return _whole(kind, name, name, labels, loaded.tokenizer, options)
+        adapter = PeftConfig.from_pretrained(name)
+        base = str(adapter.base_model_name_or_path)
+        if adapter.task_type == kind:
+            _check_labels(name, labels)
+            headed = _whole(kind, base, name, labels, loaded.tokenizer, options)
+            model = PeftModel.from_pretrained(headed.model, name, is_trainable=True)
+            loading.check_adapter_whole(model, name)
+            return Headed(model, kind, headed.trained)
+        headed = _whole(kind, base, name, labels, loaded.tokenizer, options)
+        return Headed(onto_head(headed.model, adapter, name, kind, headed.trained), kind, headed.trained)
+
+
+def given(model: Any, kind: Kind, labels: Labels) -> Headed:
+    """An open model that has a head already.
+
+    Raises:
+        ConfigError: it gives another number of outputs.
+    """
+    outputs = getattr(model.config, "num_labels", None)
+    if outputs != labels.outputs:
+        problem = f"it gives {outputs} numbers, and the rows have {labels.outputs} labels"
+        raise ConfigError(problem, f"pass a model with num_labels={labels.outputs}, or model_name", field="model")
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    return Headed(model, kind, tuple(sorted(_head_modules(inner))))
+
+
+def _whole(kind: Kind, base: str, name: str, labels: Labels, tokenizer: Any, options: dict[str, Any]) -> Headed:
+    """A full model with a head; told as the model `name`, which may be an adapter of it."""
+    try:
+        model, report = _AUTO[kind].from_pretrained(
+            base,
+            ignore_mismatched_sizes=True,  # a head for other labels; what else does not fit is refused below
+            output_loading_info=True,
+            **_settings(kind, labels),
+            **options,
+        )
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        problem = f"transformers has no {'text' if kind == 'SEQ_CLS' else 'word'} classifier for this kind of model"
+        raise ConfigError(problem, "give an encoder or a causal model", field="model_name", value=name) from error
+    new = _new_modules(model, report, name)
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return Headed(model, kind, tuple(sorted(new | _head_modules(model))))
+
+
+def _settings(kind: Kind, labels: Labels) -> dict[str, Any]:
+    """What the model's config is to say of the labels."""
+    found: dict[str, Any] = {"problem_type": PROBLEMS[labels.problem]} if kind == "SEQ_CLS" else {}
+    if not labels.names:
+        return found | {"num_labels": labels.outputs}
+    named = dict(enumerate(labels.names))
+    return found | {"id2label": named, "label2id": {label: number for number, label in named.items()}}
+
+
+def _new_modules(model: Any, report: Any, name: str) -> set[str]:
+    """The modules of the backbone whose weights are made up, which are a part of the head.
+
+    Raises:
+        ConfigError: another weight is in no file, or has another size there.
+    """
+    below = f"{model.base_model_prefix}."
+    made_up = sorted({*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])})
+    if lost := [key for key in made_up if key.startswith(below) and _POOLER not in key]:
+        raise loading.lacks(name, lost)
+    if made_up:
+        log.info("the model gets a new head: %s", ", ".join(sorted({key.rpartition(".")[0] for key in made_up})))
+    return {_POOLER.strip(".") for key in made_up if _POOLER in key}
+
+
+def _head_modules(model: Any) -> set[str]:
+    """The modules beside the backbone that have weights."""
+    beside = {name: module for name, module in model.named_children() if name != model.base_model_prefix}
+    return {name for name, module in beside.items() if any(True for _ in module.parameters())}
+
+
+def _check_labels(name: str, labels: Labels) -> None:
+    """Refuse an adapter whose head is for other labels: only a whole head can be replaced.
+
+    Raises:
+        ConfigError: names them.
+    """
+    if not (Path(name).expanduser() / "config.json").exists():
+        return
+    found = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    named = [str(found.id2label[number]) for number in sorted(found.id2label)]
+    if labels.names and tuple(named) != labels.names:
+        problem = f"this adapter was trained with its head for other labels: {', '.join(named[:5])}"
+        raise ConfigError(problem, "give its base model", field="model_name", value=name)
+
+
+def onto_head(model: Any, adapter: Any, name: str, kind: Kind, trained: Collection[str]) -> Any:
+    """An adapter of a causal model, put onto the same model with a head: what was learnt is kept.
+
+    Raises:
+        ConfigError: a weight of the adapter has no place in it.
+    """
+    fields = {f: getattr(adapter, f) for f in ("r", "lora_alpha", "lora_dropout", "target_modules", "bias")}
+    headed = get_peft_model(model, LoraConfig(**fields, task_type=kind, modules_to_save=list(trained)))
+    heads = {key: value for key, value in get_peft_model_state_dict(headed).items() if "lora_" not in key}
+    result = set_peft_model_state_dict(headed, load_peft_weights(name, device="cpu") | heads)
+    if unplaced := sorted(result.unexpected_keys):
+        problem = f"{len(unplaced)} of its adapter's weights have no place in this model, such as {unplaced[0]}"
+        raise ConfigError(problem, "give a full model", field="model_name", value=name)
+    return headed
+
+
+def adapter_of(config: TrainingConfig, headed: Headed) -> LoraConfig | None:
+    """The adapter to add, or None; the head is trained whole and saved with it."""
+    lora = loading.lora_config(config, headed.model, headed.kind)
+    if lora is not None:
+        lora.modules_to_save = list(headed.trained)
+        lora.exclude_modules = list(headed.trained)
+    return lora
+
+
+def longest_read(config: Any, model: Any, tokenizer: Any) -> int:
+    """The longest sequence in tokens: `max_seq_length`, or what the model can read where that is only the default.
+
+    Raises:
+        ConfigError: the user asked for more than the model can read.
+    """
+    limits = (getattr(model.config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length)
+    most = min((int(limit) for limit in limits if limit), default=config.max_seq_length)
+    if config.max_seq_length > most and "max_seq_length" in config.model_fields_set:
+        problem, remedy = f"the model reads {most} tokens at most", f"set max_seq_length: {most}"
+        raise ConfigError(problem, remedy, field="max_seq_length", value=config.max_seq_length)
+    return min(int(config.max_seq_length), most)

@@ -1,0 +1,1 @@
+"""SFT's other tasks, which TRL's trainers do not know: transformers' own Trainer, on models with another head."""

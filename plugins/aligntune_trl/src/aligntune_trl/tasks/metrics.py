@@ -1,0 +1,74 @@
+"""What predictions are worth: scikit-learn's and nervaluate's numbers, on labels by their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aligntune_core import BackendUnavailableError, Labels
+
+Numbers = NDArray[Any]
+NEEDED = {"sklearn": "scikit-learn", "nervaluate": "nervaluate", "sacrebleu": "sacrebleu"}
+
+
+def check_installed(*modules: str) -> None:
+    """Refuse an evaluation for which a library is missing.
+
+    Raises:
+        BackendUnavailableError: names it.
+    """
+    from importlib.util import find_spec
+
+    for module in modules:
+        if find_spec(module) is None:
+            remedy = "pip install 'aligntune[metrics]'"
+            problem = f"evaluating this task needs {NEEDED[module]}"
+            raise BackendUnavailableError(problem, remedy, field="eval_dataset_name")
+
+
+def of_texts(labels: Labels, logits: Numbers, truth: Numbers) -> dict[str, float]:
+    """One label: accuracy, macro-F1. Several: exact matches, micro- and macro-F1. Regression: errors and R²."""
+    from sklearn import metrics
+
+    if labels.problem == "regression":
+        guess, value = logits.reshape(-1).astype(np.float64), truth.reshape(-1).astype(np.float64)
+        return {
+            "mean_squared_error": float(metrics.mean_squared_error(value, guess)),
+            "mean_absolute_error": float(metrics.mean_absolute_error(value, guess)),
+            "r2": float(metrics.r2_score(value, guess)) if len(value) > 1 else float("nan"),
+        }
+    if labels.problem == "multi":
+        held, real = logits > 0, truth > 0.5  # a logit above 0 is a probability above one half
+        return {
+            "accuracy": float(metrics.accuracy_score(real, held)),
+            "f1_micro": float(metrics.f1_score(real, held, average="micro", zero_division=0)),
+            "f1_macro": float(metrics.f1_score(real, held, average="macro", zero_division=0)),
+        }
+    guessed = logits.argmax(axis=-1)
+    return {
+        "accuracy": float(metrics.accuracy_score(truth, guessed)),
+        "f1_macro": float(metrics.f1_score(truth, guessed, average="macro", zero_division=0)),
+    }
+
+
+def of_words(labels: Labels, guessed: Sequence[Sequence[int]], truth: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Accuracy and macro-F1 over words; where labels are B- and I- spans, their strict precision, recall and F1 too."""
+    from sklearn import metrics
+
+    flat_truth = [label for row in truth for label in row]
+    flat_guess = [label for row in guessed for label in row]
+    found = {
+        "accuracy": float(metrics.accuracy_score(flat_truth, flat_guess)),
+        "f1_macro": float(metrics.f1_score(flat_truth, flat_guess, average="macro", zero_division=0)),
+    }
+    if not any(name.startswith("B-") for name in labels.names):
+        return found
+    from nervaluate import Evaluator
+
+    named = [[[labels.names[label] for label in row] for row in rows] for rows in (truth, guessed)]
+    kinds = sorted({name[2:] for name in labels.names if name[:2] in ("B-", "I-")})
+    strict = Evaluator(*named, tags=kinds, loader="list").evaluate()["overall"]["strict"]
+    return found | {"span_precision": strict.precision, "span_recall": strict.recall, "span_f1": strict.f1}

@@ -1,0 +1,110 @@
+"""Rows with labels: which kind they are, what the labels are called, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aligntune_core.data.labelled import Numbering, labelled, tagged
+from aligntune_core.errors import DataError
+
+WHERE = ("dataset_name", "rows.jsonl")
+
+
+def texts(*labels: Any) -> list[dict[str, Any]]:
+    return [labelled({"text": f"text {number}", "label": label}, None) for number, label in enumerate(labels)]
+
+
+def numbering(rows: list[dict[str, Any]], own: tuple[str, ...] = (), model: tuple[str, ...] = ()) -> Numbering:
+    return Numbering.of(rows, own, model, *WHERE)
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem", "names", "numbers"),
+    [
+        (["b", "a", "b"], "single", ("a", "b"), [1, 0, 1]),
+        ([10, 2, 10], "single", ("2", "10"), [1, 0, 1]),
+        ([True, False], "single", ("false", "true"), [1, 0]),
+        ([3.0, 1.0], "single", ("1", "3"), [1, 0]),
+        ([["x", "y"], [], ["y"]], "multi", ("x", "y"), [[0, 1], [], [1]]),
+        ([0.5, 2.0], "regression", (), [0.5, 2.0]),
+        (["0.5", "2"], "regression", (), [0.5, 2.0]),
+    ],
+)
+def test_labels_say_what_is_to_be_learnt(labels, problem, names, numbers):
+    rows = texts(*labels)
+    found = numbering(rows)
+    assert (found.labels.problem, found.labels.names) == (problem, names)
+    assert [row["label"] for row in found.apply(rows, *WHERE)] == numbers
+
+
+def test_words_are_labelled_one_by_one():
+    rows = [tagged({"tokens": ["a", "b"], "labels": ["O", "B-x"]}, None)]
+    found = numbering(rows)
+    assert found.labels.problem == "tokens"
+    assert found.apply(rows, *WHERE) == [{"tokens": ["a", "b"], "labels": [1, 0]}]
+
+
+def test_names_that_come_with_the_data_are_told_by_number():
+    found = numbering(texts(1, 0), own=("bad", "good"))
+    assert found.labels.names == ("bad", "good")
+    assert [row["label"] for row in found.apply(texts(1, 0), *WHERE)] == [1, 0]
+
+
+@pytest.mark.parametrize("labels", [("POS", "NEG"), (1, 0)], ids=["names", "numbers"])
+def test_a_checkpoints_labels_keep_their_order(labels):
+    found = numbering(texts(*labels), model=("POS", "NEG") if labels[0] == "POS" else ("NEG", "POS"))
+    assert found.labels.names == (("POS", "NEG") if labels[0] == "POS" else ("NEG", "POS"))
+    assert [row["label"] for row in found.apply(texts(*labels), *WHERE)] == ([0, 1] if labels[0] == "POS" else [1, 0])
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", "ä", "10"]), min_size=2, unique=True), st.randoms())
+def test_the_order_of_rows_does_not_change_the_numbers(labels, shuffle):
+    turned = list(labels)
+    shuffle.shuffle(turned)
+    assert numbering(texts(*labels)).keys == numbering(texts(*turned)).keys
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [(["a", 1], "some labels are numbers and some are words"), (["a", "a"], "every row has the label 'a'")],
+)
+def test_labels_that_cannot_be_learnt_are_refused(labels, problem):
+    with pytest.raises(DataError, match=problem):
+        numbering(texts(*labels))
+
+
+def test_a_label_of_the_evaluation_rows_that_training_does_not_have_is_named_with_its_row():
+    with pytest.raises(DataError, match=r"row 2, label 'c': none of a, b"):
+        numbering(texts("a", "b")).apply(texts("a", "c"), *WHERE)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"text": "x", "label": None}, "column 'label': null, expected a label"),
+        ({"text": "x", "label": ""}, "column 'label': an empty text, expected a label"),
+        ({"text": "x", "label": float("nan")}, "column 'label': nan is no label"),
+        ({"text": 3, "label": "a"}, "column 'text': a number, expected text"),
+    ],
+)
+def test_a_text_without_a_label_is_no_row(row, problem):
+    with pytest.raises(ValueError, match=problem):
+        labelled(row, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"tokens": ["a", "b"], "labels": ["O"]}, "2 words and 1 labels"),
+        ({"tokens": "a b", "labels": ["O"]}, "column 'tokens': text, expected a list"),
+        ({"tokens": ["a"], "labels": [None]}, "column 'labels': null, expected a label"),
+        ({"tokens": [1], "labels": ["O"]}, "column 'tokens': it holds a number"),
+    ],
+)
+def test_words_and_labels_must_fit(row, problem):
+    with pytest.raises(ValueError, match=problem):
+        tagged(row, None)
