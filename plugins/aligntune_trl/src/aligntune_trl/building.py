@@ -14,7 +14,7 @@ from aligntune_trl.quiet import hush, hush_handlers
 hush()
 
 import trl  # noqa: E402 - after telemetry is off
-from transformers import set_seed  # noqa: E402
+from transformers import AutoModelForCausalLM, set_seed  # noqa: E402
 
 from aligntune_trl import loading  # noqa: E402
 from aligntune_trl.arguments import (  # noqa: E402
@@ -81,12 +81,12 @@ def _tokenizer_name(config: TrainingConfig, model: Any) -> str:
     return str(name)
 
 
-def load_policy(loaded: Loaded) -> Any:
-    """The causal model that is trained, with every token that ends an answer."""
+def load_policy(loaded: Loaded, auto: Any = AutoModelForCausalLM) -> Any:
+    """The model that is trained and answers, with every token that ends an answer; `auto` is its kind's class."""
     model = loaded.request.model
     if model is None:
         set_seed(loaded.request.config.seed)
-        model = loading.load_model(loaded.request.config, loaded.precision)
+        model = loading.load_model(loaded.request.config, loaded.precision, auto)
     loading.keep_quantised_weights_as_loaded(model)
     if ends := end_ids(model, loaded.tokenizer, chat=loaded.chat):
         model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]

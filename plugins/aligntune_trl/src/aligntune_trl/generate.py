@@ -85,7 +85,8 @@ def answer(
                     use_cache=True,
                     pad_token_id=tokenizer.pad_token_id,
                 )
-            new = ids[:, batch["input_ids"].shape[1] :]
+            # A decoder goes on from the question; beside an encoder it begins with its own first token.
+            new = ids if model.config.is_encoder_decoder else ids[:, batch["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
     finally:
         tokenizer.padding_side = side

@@ -111,7 +111,7 @@ def load_tokenizer(config: TrainingConfig, name: str) -> Any:
     return tokenizer
 
 
-def _adapter(folder: str, options: dict[str, Any]) -> Any:
+def _adapter(folder: str, options: dict[str, Any], auto: Any) -> Any:
     """An adapter folder: its base, and the adapter on it, ready to be trained on.
 
     Raises:
@@ -122,7 +122,7 @@ def _adapter(folder: str, options: dict[str, Any]) -> Any:
     base = PeftConfig.from_pretrained(folder).base_model_name_or_path
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # that is an error, below
-        model = PeftModel.from_pretrained(_whole(base, options), folder, is_trainable=True)
+        model = PeftModel.from_pretrained(_whole(base, options, auto), folder, is_trainable=True)
     check_adapter_whole(model, folder)
     return model
 
@@ -143,13 +143,13 @@ def lacks(name: str, missing: Sequence[str]) -> ConfigError:
     return ConfigError(problem, "download or copy the model again", field="model_name", value=name)
 
 
-def _whole(name: str, options: dict[str, Any]) -> Any:
+def _whole(name: str, options: dict[str, Any], auto: Any) -> Any:
     """The model, with every weight from its files: the library would make up what is missing, and only say so.
 
     Raises:
         ConfigError: a weight is missing.
     """
-    model, found = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
+    model, found = auto.from_pretrained(name, output_loading_info=True, **options)
     if missing := sorted(found["missing_keys"]):
         raise lacks(name, missing)
     return model
@@ -175,8 +175,11 @@ def is_adapter(name: str) -> bool:
     return (Path(name).expanduser() / "adapter_config.json").exists()
 
 
-def load_model(config: TrainingConfig, precision: str) -> Any:
+def load_model(config: TrainingConfig, precision: str, auto: Any = AutoModelForCausalLM) -> Any:
     """The model on its device.
+
+    Args:
+        auto: transformers' class for its kind.
 
     Raises:
         ConfigError: it cannot be loaded; the cause is the library's.
@@ -185,7 +188,7 @@ def load_model(config: TrainingConfig, precision: str) -> Any:
     name = str(config.model_name)
     options = load_options(config, precision)
     with telling(config):
-        return _adapter(name, options) if is_adapter(name) else _whole(name, options)
+        return _adapter(name, options, auto) if is_adapter(name) else _whole(name, options, auto)
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ class Relay(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self._mark = time.monotonic()
 
 
-def _without_repeats(inputs: dict[str, Any], accelerator: Any) -> dict[str, Any]:
+def without_repeats(inputs: dict[str, Any], accelerator: Any) -> dict[str, Any]:
     """Mask the rows that fill up the last batch of several processes: they were evaluated before."""
     state, count = accelerator.gradient_state, len(inputs["labels"])
     if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
@@ -142,21 +142,18 @@ def guarded(base: type[Any]) -> type[Any]:
     return type(base.__name__, (_Guarded, base), {})
 
 
-class _PerToken(_Trainer):  # type: ignore[misc]
-    """What `per_token` puts on top of a trainer class."""
+class MeanOverTokens(_Trainer):  # type: ignore[misc]
+    """Evaluation is a mean over tokens; the library takes the mean over batches, which depends on the batch size.
 
-    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The mean over this batch's tokens alone; versions of the libraries differ in what else they divide by."""
-        inputs = _without_repeats(self._prepare_inputs(inputs), self.accelerator)
-        count = (inputs["labels"][:, 1:] != -100).sum()
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, inputs).detach()
+    What extends it calls `add` for each batch.
+    """
+
+    def add(self, loss: torch.Tensor, count: torch.Tensor) -> None:
+        """A batch's mean loss, and over how many tokens."""
         self._eval_tokens += count
         self._eval_loss += torch.where(count > 0, loss.double(), 0.0) * count
-        return loss, None, None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """The mean over tokens; the library takes the mean over batches, which depends on the batch size."""
         device = self.args.device
         self._eval_loss = torch.zeros((), dtype=torch.float64, device=device)
         self._eval_tokens = torch.zeros((), dtype=torch.int64, device=device)
@@ -167,6 +164,18 @@ class _PerToken(_Trainer):  # type: ignore[misc]
         loss = (total / tokens.clamp(min=1)).item()
         output.metrics.update({f"{prefix}_loss": loss, f"{prefix}_perplexity": math.exp(min(loss, 700.0))})
         return output
+
+
+class _PerToken(MeanOverTokens):
+    """What `per_token` puts on top of a trainer class."""
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The mean over this batch's tokens alone; versions of the libraries differ in what else they divide by."""
+        inputs = without_repeats(self._prepare_inputs(inputs), self.accelerator)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs).detach()
+        self.add(loss, (inputs["labels"][:, 1:] != -100).sum())
+        return loss, None, None
 
 
 def per_token(base: type[Any]) -> type[Any]:

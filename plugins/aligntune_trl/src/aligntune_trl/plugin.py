@@ -12,6 +12,7 @@ PREFERENCE = 10
 
 _FULL = Support("full")
 _ANSWERS = ("instruction_following", "supervised_fine_tuning", "text_generation", "chat_completion")
+_ANSWERED = ("instruction_following", "supervised_fine_tuning", "chat_completion")
 _ASKED = ("instruction_following", "text_generation", "chat_completion")
 
 
@@ -42,6 +43,7 @@ _CRITIC = _ROLLOUT | {
 _CLAIMS = {
     "sft": (
         _cells(_ANSWERS, "causal_lm")
+        | _cells(_ANSWERED, "seq2seq", "encoder_decoder")
         | _cells(["text_classification"], "causal_lm", "classification")
         | _cells(["token_classification"], "classification"),
         _SHARED | {"max_seq_length", "packing", "assistant_only_loss"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +41,9 @@ def _tokenizer() -> Any:
     return tokenizer
 
 
-def write_tiny_model(model_type: str, path: Path) -> bool:
-    """Write a two-layer model with its tokenizer to `path`; False for a type that this backend has none of.
-
-    A classification model has one label: it is a reward model that has learnt nothing.
-    """
-    if model_type not in ("causal_lm", "classification"):
-        return False
-    from aligntune_trl.quiet import hush, hush_handlers
-
-    hush()
-    import torch
+def _causal(tokenizer: Any, *, labels: bool) -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
-    hush_handlers()
-    tokenizer = _tokenizer()
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=128,
@@ -68,9 +58,73 @@ def write_tiny_model(model_type: str, path: Path) -> bool:
         pad_token_id=tokenizer.pad_token_id,
         num_labels=1,
     )
+    return (Qwen2ForSequenceClassification if labels else Qwen2ForCausalLM)(config)
+
+
+def _t5(tokenizer: Any) -> Any:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=128,
+            d_kv=32,
+            d_ff=256,
+            num_layers=2,
+            num_heads=4,
+            dropout_rate=0.0,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _two_berts(tokenizer: Any) -> Any:
+    from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel
+
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    decoder = BertConfig(**shape, is_decoder=True, add_cross_attention=True)
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(BertConfig(**shape), decoder)
+    config.decoder_start_token_id = config.pad_token_id = tokenizer.pad_token_id
+    config.eos_token_id = tokenizer.eos_token_id
+    return EncoderDecoderModel(config)
+
+
+_MODELS: dict[str, Callable[[Any], Any]] = {
+    "causal_lm": partial(_causal, labels=False),
+    "classification": partial(_causal, labels=True),
+    "seq2seq": _t5,
+    "encoder_decoder": _two_berts,
+}
+
+
+def write_tiny_model(model_type: str, path: Path) -> bool:
+    """Write a two-layer model with its tokenizer to `path`; False for a type that this backend has none of.
+
+    A classification model has one label: it is a reward model that has learnt nothing.
+    """
+    if model_type not in _MODELS:
+        return False
+    from aligntune_trl.quiet import hush, hush_handlers
+
+    hush()
+    import torch
+
+    hush_handlers()
+    tokenizer = _tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = (Qwen2ForCausalLM if model_type == "causal_lm" else Qwen2ForSequenceClassification)(config)
+        model = _MODELS[model_type](tokenizer)
     model.save_pretrained(path, safe_serialization=True)
     tokenizer.save_pretrained(path)
     return True

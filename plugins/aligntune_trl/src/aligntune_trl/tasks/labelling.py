@@ -45,8 +45,8 @@ class Tokenised:
     eval: Any
 
 
-class _ByTarget(_Trainer):  # type: ignore[misc]
-    """What `trainer_class` puts on top: losses are means over targets, however they are cut into batches."""
+class ByTarget(_Trainer):  # type: ignore[misc]
+    """The loss of an update is the mean over its targets, however they are cut into batches and processes."""
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The batches of an update, and how many targets all processes have in them."""
@@ -54,12 +54,25 @@ class _ByTarget(_Trainer):  # type: ignore[misc]
         count = sum((targets_in(batch["labels"]) for batch in batches), torch.zeros((), dtype=torch.int64))
         return batches, self.accelerator.reduce(count.to(device), reduction="sum")
 
+
+class _Measured(ByTarget):
+    """The loss of an evaluation is the one that `measure` gave, the mean over its targets."""
+
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """The library's loss depends on how many rows the last batch has; this is the mean that `measure` gave."""
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         output.metrics[f"{prefix}_loss"] = output.metrics.pop(f"{prefix}_exact_loss")
         return output
+
+
+def mean_loss(each: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A loss as transformers' Trainer calls it, of the loss of each target given logits and targets."""
+
+    def loss(outputs: Any, targets: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        count = targets_in(targets) if num_items_in_batch is None else num_items_in_batch
+        return each(outputs["logits"], targets).sum() / count
+
+    return loss
 
 
 def targets_in(targets: Tensor) -> Tensor:
@@ -77,17 +90,17 @@ def own_arguments() -> dict[str, Any]:
     }
 
 
-def trainer_class() -> type[Any]:
-    """transformers' Trainer, guarded.
+def on_top(mixin: type[Any], base: type[Any]) -> type[Any]:
+    """A trainer class of transformers, guarded, with what a task adds.
 
     Raises:
         BackendUnavailableError: it was patched in this process.
     """
-    home = Trainer.training_step.__module__
-    if home != "transformers.trainer":
+    home = base.training_step.__module__
+    if not home.startswith("transformers."):
         problem = f"transformers was patched in this process ({home})"
         raise BackendUnavailableError(problem, "start a fresh Python process", field="backend", value="trl")
-    return type(Trainer.__name__, (_ByTarget, guarded(Trainer)), {})
+    return type(base.__name__, (mixin, guarded(base)), {})
 
 
 def labels_of(request: TrainRequest) -> Labels:
@@ -141,22 +154,18 @@ def construct(loaded: Loaded, headed: heads.Headed, task: Task, rows: Tokenised)
 
         model = get_peft_model(model, lora)
 
-    def loss(outputs: Any, targets: Tensor, num_items_in_batch: Any = None) -> Tensor:
-        each = task.loss(outputs["logits"], targets)
-        return each.sum() / (targets_in(targets) if num_items_in_batch is None else num_items_in_batch)
-
     def measure(prediction: Any) -> dict[str, float]:
         return task.measure(prediction.predictions, prediction.label_ids)
 
     with building.options_told(config):
-        native = trainer_class()(
+        native = on_top(_Measured, Trainer)(
             model=model,
             args=arguments,
             data_collator=task.collator(loaded.tokenizer),
             train_dataset=rows.train,
             eval_dataset=rows.eval,
             processing_class=loaded.tokenizer,
-            compute_loss_func=loss,
+            compute_loss_func=mean_loss(task.loss),
             compute_metrics=measure,
             preprocess_logits_for_metrics=task.kept,
         )

@@ -72,3 +72,15 @@ def of_words(labels: Labels, guessed: Sequence[Sequence[int]], truth: Sequence[S
     kinds = sorted({name[2:] for name in labels.names if name[:2] in ("B-", "I-")})
     strict = Evaluator(*named, tags=kinds, loader="list").evaluate()["overall"]["strict"]
     return found | {"span_precision": strict.precision, "span_recall": strict.recall, "span_f1": strict.f1}
+
+
+def of_answers(said: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
+    """The share of answers that are exactly the wanted ones, and BLEU and chrF of all of them (0 to 100)."""
+    import sacrebleu
+
+    references = [list(wanted)]
+    return {
+        "exact_match": sum(one == other for one, other in zip(said, wanted, strict=True)) / max(len(wanted), 1),
+        "bleu": sacrebleu.corpus_bleu(list(said), references).score,
+        "chrf": sacrebleu.corpus_chrf(list(said), references).score,
+    }

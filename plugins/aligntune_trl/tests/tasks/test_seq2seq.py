@@ -1,0 +1,131 @@
+"""Models with an encoder and a decoder: questions are read, answers learnt, measured, saved and read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from aligntune_trl.tasks.metrics import of_answers
+from aligntune_trl.tiny import write_tiny_model
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
+
+from aligntune import create_sft_trainer
+from aligntune_core import AlignTuneError
+from aligntune_core.runs.metrics import read
+
+WORDS = ("river", "cloud", "stone", "map", "salt", "moss", "bread", "violin")
+ROWS: list[dict[str, Any]] = [{"prompt": f"Spell {word}: ", "completion": word} for word in WORDS]
+
+
+def write_bart(path: Path) -> None:
+    write_tiny_model("seq2seq", path)  # for its tokenizer
+    (path / "model.safetensors").unlink()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=len(tokenizer), d_model=64, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=128, dropout=0.0,
+        decoder_ffn_dim=128, encoder_attention_heads=4, decoder_attention_heads=4, max_position_embeddings=128,
+        pad_token_id=pad, eos_token_id=end, bos_token_id=None, decoder_start_token_id=pad, forced_eos_token_id=None,
+    )  # fmt: skip
+    BartForConditionalGeneration(config).save_pretrained(path)
+
+
+@pytest.fixture(scope="session")
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder of a tiny model of a kind: seq2seq (T5), bart, encoder_decoder."""
+    folder, made = tmp_path_factory.mktemp("models"), set[str]()
+
+    def get(kind: str) -> Path:
+        path = folder / kind
+        if kind not in made:
+            write_bart(path) if kind == "bart" else write_tiny_model(kind, path)
+            made.add(kind)
+        return path
+
+    return get
+
+
+@pytest.fixture
+def translate(model_of: Any, tmp_path: Path) -> Any:
+    """A trainer of a kind of model; any setting may be given."""
+
+    def build(kind: str = "seq2seq", **settings: Any) -> Any:
+        defaults: dict[str, Any] = {
+            "backend": "trl", "model_name": str(model_of(kind)), "output_dir": str(tmp_path / "run"), "batch_size": 8,
+            "gradient_accumulation_steps": 1, "learning_rate": 5e-3, "train_dataset": ROWS, "eval_dataset": ROWS,
+            "logging_steps": 10,
+        }  # fmt: skip
+        if "max_steps" not in settings:
+            defaults["num_epochs"] = 60
+        trainer = create_sft_trainer(**{**defaults, **settings})
+        trainer.listen()
+        return trainer
+
+    return build
+
+
+@pytest.mark.parametrize("kind", ["seq2seq", "bart", "encoder_decoder"])
+def test_each_kind_learns_to_answer_and_is_read_again_by_transformers(translate, kind):
+    trainer = translate(kind)
+    model = trainer.train().model_path
+    assert trainer.evaluate()["eval_exact_match"] == 1.0
+    assert trainer.predict(["Spell map: "]) == ["map"]
+    loaded, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    ids = loaded.generate(**tokenizer("Spell map: ", return_tensors="pt"), max_new_tokens=8, do_sample=False)
+    assert tokenizer.decode(ids[0], skip_special_tokens=True) == "map"
+
+
+def test_conversations_give_an_exchange_for_each_answer(translate, caplog):
+    chat = [
+        {"role": "user", "content": "Spell map"}, {"role": "assistant", "content": "map"},
+        {"role": "user", "content": "And salt"}, {"role": "assistant", "content": "salt"},
+    ]  # fmt: skip
+    with caplog.at_level("INFO", "aligntune"):
+        trainer = translate(train_dataset=[{"messages": chat}] * 4, eval_dataset=None, max_steps=1)
+    assert "dataset_name: 8 answers in 4 rows" in caplog.text
+    tokenizer = trainer.native.processing_class
+    first, second = (trainer.native.train_dataset[number] for number in (0, 1))
+    assert tokenizer.decode(first["input_ids"]) == "<|user|>Spell map<|end|><|assistant|>"
+    assert tokenizer.decode(second["input_ids"]).startswith(
+        "<|user|>Spell map<|end|><|assistant|>map<|end|><|user|>And"
+    )
+    assert tokenizer.decode(second["labels"]) == "salt<|end|>"
+
+
+def test_an_adapter_of_both_halves_learns(translate):
+    trainer = translate(use_peft=True, learning_rate=2e-2)
+    before = trainer.evaluate()["eval_loss"]
+    assert (trainer.train().model_path / "adapter_model.safetensors").exists()
+    assert trainer.evaluate()["eval_loss"] < before / 2
+
+
+def test_how_the_batch_is_cut_changes_neither_training_nor_evaluation(translate, tmp_path):
+    """Answers of different lengths: a mean of means over batches would differ."""
+    rows = [row | {"completion": " ".join([row["completion"]] * (1 + n % 4))} for n, row in enumerate(ROWS)]
+    found = []
+    for batch, accumulation in ((8, 1), (2, 4)):
+        trainer = translate(
+            train_dataset=rows, eval_dataset=rows[:5], batch_size=batch, eval_batch_size=batch, max_steps=3,
+            gradient_accumulation_steps=accumulation, output_dir=str(tmp_path / f"{batch}"), optimizer="sgd",
+            logging_steps=1,
+        )  # fmt: skip
+        trainer.train()
+        losses = [row["loss"] for row in read(trainer.run_dir / "metrics.jsonl") if row["split"] == "train"]
+        found.append((losses, trainer.evaluate()["eval_loss"]))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+
+
+def test_rows_of_plain_text_are_refused_with_the_models_that_can(translate):
+    with pytest.raises(AlignTuneError, match=r"does not train a seq2seq model for text_generation"):
+        translate(train_dataset=[{"text": "a b c"}] * 4, eval_dataset=None)
+
+
+def test_answers_are_compared_as_texts():
+    found = of_answers(["a b c d e", "x"], ["a b c d e", "y"])
+    assert found["exact_match"] == 0.5
+    assert found["bleu"] < 100
+    assert of_answers(["a b c d e"], ["a b c d e"]) == {"exact_match": 1.0, "bleu": pytest.approx(100), "chrf": 100.0}
