@@ -13,6 +13,7 @@ from shutil import copytree, rmtree
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from aligntune_core import Callback, ConfigError, DivergedError, RunInterrupted
 from aligntune_core.runs.checkpoints import damage, newest_good
@@ -55,6 +56,13 @@ def test_a_finished_run_has_a_model_that_loads_in_plain_transformers(make):
     assert read_run(trainer.run_dir)["status"] == "finished"
     assert (result.steps, result.epochs) == (3, 1.0)
     assert result.final_loss == read(trainer.run_dir / "metrics.jsonl")[-1]["loss"]
+
+
+def test_answering_a_sample_does_not_change_on_which_side_the_saved_tokenizer_pads(make):
+    trainer = make(max_steps=1)
+    side = trainer.native.processing_class.padding_side
+    saved = AutoTokenizer.from_pretrained(trainer.train().model_path)
+    assert saved.padding_side == side == "right"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

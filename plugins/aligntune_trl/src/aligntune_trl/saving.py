@@ -59,6 +59,13 @@ def _check_replaceable(path: Path) -> None:
         raise ConfigError(problem, "give a folder that does not exist yet", field="path", value=str(path))
 
 
+def _forget_last_batch(tokenizer: Any) -> None:
+    """A fast tokenizer saves how it padded and cut last, and one that is loaded pads on that side."""
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        backend.no_padding()
+        backend.no_truncation()
+
+
 def save_model(model: Any, tokenizer: Any, path: Path, *, trust_remote_code: bool) -> None:
     """Write model and tokenizer to `path`, replacing what is there only once the new one is whole.
 
@@ -76,6 +83,7 @@ def save_model(model: Any, tokenizer: Any, path: Path, *, trust_remote_code: boo
         model.save_pretrained(part, safe_serialization=True, **only)
         if isinstance(model, PeftModel) and model.active_peft_config.task_type in LABELLING:
             model.get_base_model().config.save_pretrained(part)  # an adapter does not say what its labels are
+        _forget_last_batch(tokenizer)
         tokenizer.save_pretrained(part)
         _check_loads(part, trust_remote_code)
         if path.exists():
