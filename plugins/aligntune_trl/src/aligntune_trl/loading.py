@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def _adapter(folder: str, options: dict[str, Any]) -> Any:
     base = PeftConfig.from_pretrained(folder).base_model_name_or_path
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # that is an error, below
-        model = PeftModel.from_pretrained(_whole(base, options), folder, is_trainable=True)
+        model = PeftModel.from_pretrained(whole(base, options), folder, is_trainable=True)
     check_adapter_whole(model, folder)
     return model
 
@@ -143,7 +143,7 @@ def lacks(name: str, missing: Sequence[str]) -> ConfigError:
     return ConfigError(problem, "download or copy the model again", field="model_name", value=name)
 
 
-def _whole(name: str, options: dict[str, Any]) -> Any:
+def whole(name: str, options: Mapping[str, Any]) -> Any:
     """The model, with every weight from its files: the library would make up what is missing, and only say so.
 
     Raises:
@@ -185,7 +185,7 @@ def load_model(config: TrainingConfig, precision: str) -> Any:
     name = str(config.model_name)
     options = load_options(config, precision)
     with telling(config):
-        return _adapter(name, options) if is_adapter(name) else _whole(name, options)
+        return _adapter(name, options) if is_adapter(name) else whole(name, options)
 
 
 @contextlib.contextmanager
