@@ -47,10 +47,12 @@ def chat(
     if saved.plain_text:
         remedy = "use 'aligntune generate'"
         raise ConfigError("its rows were plain text, so it has no conversations", remedy, field="model", value=model)
+    click.secho(f"opening {visible(saved.name)} …", dim=True)
     opened = open_saved(saved, backend=backend, system_prompt=system_prompt, trust=trust_remote_code)
     with contextlib.closing(opened):
         opened.check_streams()
-        click.echo(f"{visible(saved.name)}: {COMMANDS}")
+        opened.predict([], sampling)  # this loads the weights, so that what is wrong with them is told now
+        click.echo(COMMANDS)
         _talk(opened, sampling)
 
 

@@ -6,6 +6,7 @@ and leaves out what looks like a secret.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +70,13 @@ class Card:
             run["steps_done"], rows = step, [row for row in rows if row.get("step", 0) <= step]
         name = str(run.get("run_id") or run_dir.absolute().name)
         return cls(name, run, rows, base, adapter, merged)
+
+    @classmethod
+    def of_model(cls, model: Path) -> Card:
+        """The card of the model that a run saved into its folder."""
+        adapter = model / "adapter_config.json"
+        base = json.loads(adapter.read_text("utf-8")).get("base_model_name_or_path") if adapter.exists() else None
+        return cls.of(model.parent, base=base, adapter=adapter.exists())
 
     def text(self) -> str:
         """The whole README.md; the same run gives the same text."""

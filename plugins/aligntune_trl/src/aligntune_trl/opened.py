@@ -178,5 +178,9 @@ def open_saved(request: OpenRequest) -> OpenModel:
         ConfigError: its tokenizer cannot be loaded.
     """
     hush_handlers()
-    kind = OpenedScorer if request.model_type == "classification" else OpenedPolicy
-    return kind(request)
+    if request.model_type == "causal_lm":
+        return OpenedPolicy(request)
+    if request.model_type == "classification" and request.algorithm in ("reward", ""):
+        return OpenedScorer(request)
+    problem, remedy = f"models of the type {request.model_type} are not opened yet", "use transformers' pipeline"
+    raise ConfigError(problem, remedy, field="model_name", value=request.model)
