@@ -298,7 +298,7 @@ def check_embeddings(model: Any, rows: Iterable[Sequence[int]]) -> None:
         ConfigError: the tokenizer is another model's.
     """
     largest = max(max(ids, default=0) for ids in rows)
-    if largest >= model.get_input_embeddings().num_embeddings:
+    if largest >= model.get_input_embeddings().weight.shape[0]:
         problem = f"its tokenizer gives the token {largest}, for which the model has no embedding"
         remedy = "give the tokenizer that belongs to the model"
         raise ConfigError(problem, remedy, field="model_name", value=model.config._name_or_path)

@@ -86,6 +86,7 @@ def _base_and_adapter(opened: Opened, name: str, options: Mapping[str, Any]) -> 
     model, note = _dequantised(opened.full(base, options), name)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # that is an error, below
+        warnings.filterwarnings("ignore", ".*tie_word_embeddings.*")  # that is what the comparison is for
         model = PeftModel.from_pretrained(model, name)
     loading.check_adapter_whole(model, name)
     return model.eval(), note
@@ -123,7 +124,7 @@ def _merged(model: Any, name: str) -> Any:
         return model
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*tie_word_embeddings.*")  # that is what the comparison is for
+            warnings.filterwarnings("ignore", ".*tie_word_embeddings.*")
             return model.merge_and_unload(safe_merge=True)
     except ValueError as error:  # it looks for weights that are not finite
         problem = f"its adapter cannot be merged: {gist(error)}"
@@ -132,7 +133,7 @@ def _merged(model: Any, name: str) -> Any:
 
 def fixed_tokens(tokenizer: Any, model: Any) -> torch.Tensor:
     """Rows of tokens that are the same each time, none of them special."""
-    size = min(len(tokenizer), model.get_input_embeddings().num_embeddings)
+    size = min(len(tokenizer), model.get_input_embeddings().weight.shape[0])
     plain = torch.tensor([i for i in range(size) if i not in set(tokenizer.all_special_ids)])
     chosen = torch.randint(len(plain), (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
     return plain[chosen]
@@ -157,10 +158,17 @@ def _effect(model: Any, tokens: torch.Tensor) -> torch.Tensor:
 def tolerance_of(model: Any, wanted: torch.Tensor, dtype: torch.dtype) -> float:
     """The largest difference of a logit that rounding the weights explains; see the top of this module."""
     layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Embedding | Conv1D)]
-    terms = max(max(layer.weight.shape) for layer in layers)
+    terms = max(_terms(layer) for layer in layers)
     u, u32 = (torch.finfo(kind).eps / 2 for kind in (dtype, torch.float32))
     relative = math.sqrt(len(layers) / 3) * (u + math.sqrt(terms) * u32)
     return AMPLIFIED * relative * _largest(wanted)
+
+
+def _terms(layer: Any) -> int:
+    """How many products a layer sums up."""
+    if isinstance(layer, torch.nn.Embedding):
+        return 1
+    return int(layer.weight.shape[0 if isinstance(layer, Conv1D) else 1])
 
 
 def _rms(values: torch.Tensor) -> float:
