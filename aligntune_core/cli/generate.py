@@ -58,7 +58,7 @@ def generate(
         if len(asked) > 1:
             click.echo("\n" if number else "", nl=False)
             click.secho(_printed(question if isinstance(question, str) else question[-1]["content"]), bold=True)
-        click.echo(_printed(_shown(answer)))
+        click.echo(_printed(_shown(answer)), color=True)  # else click takes out what looks like a colour
 
 
 def _texts(prompts: tuple[str, ...]) -> list[str]:
