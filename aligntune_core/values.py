@@ -182,7 +182,7 @@ class Callback:
 
 @runtime_checkable
 class BackendTrainer(Protocol):
-    """What `build_trainer` gives back. It may also have `merge(path)` and `close()`."""
+    """What `build_trainer` gives back. It may also have `close()`."""
 
     @property
     def resolved(self) -> Mapping[str, Any]:

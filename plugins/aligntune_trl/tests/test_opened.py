@@ -92,6 +92,15 @@ def test_a_reward_model_gives_the_scores_of_its_trainer(align, capsys):
         opened(trainer.run_dir).predict(texts, Sampling(temperature=1.0))
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings", "ignore:Setting `save_embedding_layers`")
+def test_an_adapter_on_the_embedding_answers_and_is_trained_on(make, capsys, tmp_path):
+    trainer = make(use_peft=True, lora_target_modules="embed_tokens", learning_rate=1e-2, max_steps=2)
+    trainer.train()
+    assert generated(capsys, trainer.run_dir, *QUESTIONS) == trainer.predict(QUESTIONS)
+    again = make(model_name=str(trainer.run_dir), output_dir=str(tmp_path / "again"), max_steps=1)
+    assert again.train().steps == 1
+
+
 def test_a_seed_repeats_what_is_drawn(tiny):
     model = opened(tiny)
     drawn = Sampling(temperature=1.0, seed=3)

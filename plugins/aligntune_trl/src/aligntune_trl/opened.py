@@ -144,7 +144,8 @@ class OpenedPolicy(Opened):
         from aligntune_trl.streaming import stream
 
         if not self.chat:
-            raise ConfigError("it was trained on plain text, and has no conversations", "use 'aligntune generate'")
+            problem = "it has no conversations: its rows were plain text, or its tokenizer has no chat template"
+            raise ConfigError(problem, "use 'aligntune generate'", field="model_name", value=self.request.model)
         yield from stream(self, self.text_of(list(messages)), sampling)
 
 
