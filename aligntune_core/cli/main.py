@@ -20,7 +20,7 @@ COMMANDS = {
     "train": ("aligntune_core.cli.train:train", "Fine-tune a model."),
     "generate": ("aligntune_core.cli.generate:generate", "Answer prompts with a saved model."),
     "chat": ("aligntune_core.cli.chat:chat", "Talk with a saved model, in a terminal."),
-    "export": ("aligntune_core.cli.export:export", "Write a saved model to a folder, its adapter merged on request."),
+    "export": ("aligntune_core.cli.export:export", "Write a saved model to a folder; merge its adapter."),
     "validate": ("aligntune_core.cli.check:validate", "Check a configuration without training."),
     "explain": ("aligntune_core.cli.check:explain", "Show an algorithm: formula, paper, defaults and their sources."),
     "list-backends": (f"{_SHOW}:list_backends", "Which backends are installed and can run here."),

@@ -10,6 +10,7 @@ from typing import Any
 from aligntune_core.checkpoint_head import CheckpointHead, model_folder, read_head
 from aligntune_core.config import TrainingConfig
 from aligntune_core.config.settings import AdapterSettings, ModelSettings
+from aligntune_core.data.source import close_to
 from aligntune_core.errors import ConfigError
 from aligntune_core.runs.checkpoints import damage, newest_good, step_of
 from aligntune_core.runs.folder import MODEL, read_run
@@ -89,6 +90,9 @@ def find_saved(name: str, *, trust_remote_code: bool | None = None) -> Saved:
         ConfigError: there is none, the run has saved none yet, or its files are broken.
     """
     path = Path(name).expanduser()
+    if not path.exists() and len(path.parts) > 1 and path.parent.is_dir():  # like a hub's name, and meant as a folder
+        remedy = close_to(name) or "give the folder of a run or of a model"
+        raise ConfigError("this folder does not exist", remedy, field="model_name", value=name)
     run_dir = path.absolute().parent if step_of(path) >= 0 or path.name == MODEL else path
     run = read_run(run_dir) if path.is_dir() else None
     if run is not None:

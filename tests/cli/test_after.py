@@ -123,6 +123,11 @@ def test_a_run_without_a_model_names_its_newest_checkpoint(trained: Path, cli: C
     assert told.endswith("run/checkpoint-4")
 
 
+def test_a_folder_that_is_misspelt_is_not_asked_of_the_hub(trained: Path, cli: Cli) -> None:
+    told = error_of(cli("generate", "run/modle", "Why?"))
+    assert told == "model_name = 'run/modle': this folder does not exist; did you mean 'run/model'?"
+
+
 def test_a_damaged_checkpoint_is_refused(trained: Path, cli: Cli) -> None:
     Path("run/checkpoint-2/state.json").write_text("{}", "utf-8")
     told = error_of(cli("generate", "run/checkpoint-2", "Why?"))
