@@ -1,7 +1,7 @@
 """The hooks: the only text on what a plugin provides.
 
 A backend is a small module that an entry point of the group `aligntune.backends` names; the entry point's
-name is the backend's. Describing a backend must be cheap: only `build_trainer` may import a training library.
+name is the backend's. Describing a backend must be cheap: only hooks that load a model may import a training library.
 Any other plugin stands in the group `aligntune.plugins`; its hooks are all optional, and it is imported only
 when one of its commands is called, `report_to` names it, `reward_functions` names a reward that is not built in, or
 `aligntune diagnose` looks at everything.
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
     from aligntune_core.environment import Environment
     from aligntune_core.rewards import Reward
-    from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, Callback, RunInfo, TrainRequest
+    from aligntune_core.values import (
+        AlgorithmSupport,
+        Availability,
+        BackendTrainer,
+        Callback,
+        OpenModel,
+        OpenRequest,
+        RunInfo,
+        TrainRequest,
+    )
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -86,7 +95,7 @@ class BackendSpecs:
             ConfigError: a setting that only the library can judge is wrong.
 
         Rules:
-            The only hook that may import a training library. Writes nothing outside `request.work_dir`.
+            May import a training library. Writes nothing outside `request.work_dir`.
 
         Example:
             @hookimpl
@@ -116,6 +125,32 @@ class BackendSpecs:
                 from my_backend.tiny import write_model
 
                 return write_model(model_type, path)
+        """
+
+    @hookspec(firstresult=True)
+    def open_model(self, request: OpenRequest) -> OpenModel:  # type: ignore[empty-body]
+        """Optional: open a model that a run of this backend saved, or any of a kind that it trains.
+
+        `aligntune generate`, `chat` and `export --merge` use it.
+
+        Args:
+            request: where the model is, and how the run that saved it asked.
+
+        Returns:
+            An object with the methods of `OpenModel`.
+
+        Raises:
+            ConfigError: it cannot be loaded.
+
+        Rules:
+            May import a training library. Writes nothing.
+
+        Example:
+            @hookimpl
+            def open_model(request):
+                from my_backend.opened import MyModel
+
+                return MyModel(request)
         """
 
 

@@ -58,15 +58,22 @@ class Plan:
             "algorithm": self.algorithm,
             "task": self.task,
             "model_type": self.model_type,
+            "row_format": self.rows.shape,
             "config": self.config.model_dump(mode="json"),
             "given": self.config.given,
             "selection": asdict(self.selection),
             "versions": dict(self.versions),
             "plugins": [dict(p) for p in self.plugins],
             "data": self.rows.summary(),
+            "origin": self._origin(),
             "seed": self.config.seed,
             "world_size": self.environment.world_size,
         }
+
+    def _origin(self) -> dict[str, str]:
+        """Which names of the settings are those of the hub, and which are paths here: a model card tells the first."""
+        named = {name: getattr(self.config, name) for name in ("model_name", "dataset_name", "eval_dataset_name")}
+        return {k: "local" if Path(v).expanduser().exists() else "hub" for k, v in named.items() if isinstance(v, str)}
 
 
 def versions_of(distribution: str) -> dict[str, str]:

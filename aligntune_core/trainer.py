@@ -293,20 +293,23 @@ class Trainer:
         return target
 
     def push_to_hub(self, repo_id: str, private: bool = True) -> str:
-        """Upload the finished run's model; returns its address. Needs a login of the hub's own tools.
+        """Upload the finished run's model with a model card; returns its address. Needs a login of the hub's own tools.
+
+        The card tells data, settings, versions and what was measured; files are named without their folders.
+
+        Args:
+            repo_id: `name` or `owner/name`; it is created where it does not exist.
+            private: the repository is to be private; one that is there already and public is refused.
 
         Raises:
-            ConfigError: the run has no saved model yet.
+            ConfigError: the run has no saved model yet, or the hub refuses the upload.
         """
         folder = self.run_dir / MODEL
         if not folder.is_dir():
             raise ConfigError("there is no saved model yet", "train first", field="repo_id", value=repo_id)
-        from huggingface_hub import HfApi
+        from aligntune_core.runs import card, hub
 
-        api = HfApi()
-        address = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder)
-        return str(address)
+        return hub.upload(repo_id, folder, card.Card.of_model(folder).text(), private=private)
 
     def close(self) -> None:
         """Let go of the model."""

@@ -18,6 +18,9 @@ _SHOW = "aligntune_core.cli.show"
 COMMANDS = {
     "demo": ("aligntune_core.cli.demo:demo", "Train a small model on this machine in about a minute, offline."),
     "train": ("aligntune_core.cli.train:train", "Fine-tune a model."),
+    "generate": ("aligntune_core.cli.generate:generate", "Answer prompts with a saved model."),
+    "chat": ("aligntune_core.cli.chat:chat", "Talk with a saved model, in a terminal."),
+    "export": ("aligntune_core.cli.export:export", "Write a saved model to a folder; merge its adapter."),
     "validate": ("aligntune_core.cli.check:validate", "Check a configuration without training."),
     "explain": ("aligntune_core.cli.check:explain", "Show an algorithm: formula, paper, defaults and their sources."),
     "list-backends": (f"{_SHOW}:list_backends", "Which backends are installed and can run here."),
@@ -34,7 +37,7 @@ COMMANDS = {
 
 _STATE = "aligntune_core.plugins.process_state"
 LONGEST_LINE = 500
-HEAVY = frozenset({"demo", "train"})
+HEAVY = frozenset({"demo", "train", "generate", "chat", "export"})
 """Commands that load a training library; the others answer at once."""
 
 

@@ -10,14 +10,21 @@ from typing import Any
 
 from aligntune_core.discovery import Entry
 from aligntune_core.environment import Environment
-from aligntune_core.errors import AlignTuneError, PluginContractError, told
+from aligntune_core.errors import AlignTuneError, BackendUnavailableError, PluginContractError, told
 from aligntune_core.hookspecs import REQUIRED, BackendSpecs
 from aligntune_core.plugins.blaming import blaming
 from aligntune_core.plugins.border import checked_claims, checked_verdict
-from aligntune_core.plugins.checked import CheckedTrainer
+from aligntune_core.plugins.checked import CheckedModel, CheckedTrainer
 from aligntune_core.plugins.guard import guarded, refuse_from_within
 from aligntune_core.plugins.manager import Hooks
-from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, TrainRequest
+from aligntune_core.values import (
+    AlgorithmSupport,
+    Availability,
+    BackendTrainer,
+    OpenModel,
+    OpenRequest,
+    TrainRequest,
+)
 
 
 class Backend:
@@ -120,3 +127,25 @@ class Backend:
         """Write a tiny model to `path`; False where the backend has none."""
         with self.blamed("tiny_model"):
             return bool(self._hooks.call("tiny_model", model_type=model_type, path=path))
+
+    @property
+    def opens_models(self) -> bool:
+        """Whether it has the hook `open_model`."""
+        return "open_model" in self.hooks
+
+    def open_model(self, request: OpenRequest) -> CheckedModel:
+        """A saved model, checked at each call.
+
+        Raises:
+            BackendUnavailableError: the backend does not have the hook.
+            PluginContractError: the object is no `OpenModel`, or the hook tried to end the process.
+        """
+        if not self.opens_models:
+            problem, remedy = "it opens no saved models", "use the model's folder with the library that trained it"
+            raise BackendUnavailableError(problem, remedy, field="backend", value=self.name)
+        with self.blamed("open_model"):
+            model = self._hooks.call("open_model", request=request)
+            fits = isinstance(model, OpenModel)
+        if not fits:
+            raise self._broke(f"open_model() gave {type(model).__name__}, which is no OpenModel")
+        return CheckedModel(model, self.name, self.blamed, self._broke)

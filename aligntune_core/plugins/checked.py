@@ -1,17 +1,29 @@
-"""A backend's trainer behind the border: what it gives is checked, and what it raises says whose code it was."""
+"""A backend's trainer and open model behind the border: what they give is checked, what they raise says whose it is."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aligntune_core.errors import PluginContractError, first_line
-from aligntune_core.values import BackendTrainer, RunEvents
+from aligntune_core.errors import BackendUnavailableError, PluginContractError, first_line
+from aligntune_core.values import BackendTrainer, MergeReport, OpenModel, RunEvents, Sampling
 
 Blamed = Callable[[str], contextlib.AbstractContextManager[None]]
+Broke = Callable[[str], PluginContractError]
+
+_NO_STREAM = "use 'aligntune generate'"
+
+
+def _answers(found: Any, inputs: Sequence[Any], broke: Broke) -> list[Any]:
+    """One answer for each input, or the error for a broken promise."""
+    if not isinstance(found, list) or len(found) != len(inputs):
+        count = f"{len(found)} answers" if isinstance(found, list) else type(found).__name__
+        raise broke(f"predict() gave {count} for {len(inputs)} inputs")
+    return found
 
 
 class CheckedTrainer:
@@ -23,7 +35,7 @@ class CheckedTrainer:
         broke: makes the error for a broken promise.
     """
 
-    def __init__(self, trainer: BackendTrainer, blamed: Blamed, broke: Callable[[str], PluginContractError]) -> None:
+    def __init__(self, trainer: BackendTrainer, blamed: Blamed, broke: Broke) -> None:
         self._trainer, self._blamed, self._broke = trainer, blamed, broke
 
     @property
@@ -63,10 +75,7 @@ class CheckedTrainer:
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         with self._blamed("predict"):
             found = self._trainer.predict(inputs)
-        if not isinstance(found, list) or len(found) != len(inputs):
-            count = f"{len(found)} answers" if isinstance(found, list) else type(found).__name__
-            raise self._broke(f"predict() gave {count} for {len(inputs)} inputs")
-        return found
+        return _answers(found, inputs, self._broke)
 
     def save(self, path: Path) -> None:
         with self._blamed("save"):
@@ -81,6 +90,89 @@ class CheckedTrainer:
     def close(self) -> None:
         """Let go of the model, where the plugin has a way to."""
         close = getattr(self._trainer, "close", None)
+        if callable(close):
+            with self._blamed("close"):
+                close()
+
+
+class CheckedModel:
+    """An `OpenModel` that can be relied on.
+
+    Args:
+        model: what the plugin's `open_model` gave.
+        backend: the backend's name.
+        blamed: `Backend.blamed`.
+        broke: makes the error for a broken promise.
+    """
+
+    def __init__(self, model: OpenModel, backend: str, blamed: Blamed, broke: Broke) -> None:
+        self._model, self.backend, self._blamed, self._broke = model, backend, blamed, broke
+
+    def predict(self, inputs: Sequence[Any], sampling: Sampling) -> list[Any]:
+        with self._blamed("predict"):
+            found = self._model.predict(inputs, sampling)
+        return _answers(found, inputs, self._broke)
+
+    def stream(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Generator[str, None, None]:
+        """The answer to a conversation, piece by piece.
+
+        Raises:
+            BackendUnavailableError: the backend streams no answers.
+        """
+        with contextlib.closing(self._iterator(messages, sampling)) as pieces:
+            while True:
+                with self._blamed("stream"):
+                    piece = next(pieces, None)
+                if piece is None:
+                    return
+                if not isinstance(piece, str):
+                    raise self._broke(f"stream() gave {type(piece).__name__}, not text")
+                yield piece
+
+    def check_streams(self) -> None:
+        """Refuse a model that streams no answers.
+
+        Raises:
+            BackendUnavailableError: it has no `stream`.
+        """
+        self._optional("stream", _NO_STREAM)
+
+    def _iterator(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Any:
+        stream = self._optional("stream", _NO_STREAM)
+        with self._blamed("stream"):
+            pieces = stream(messages, sampling)
+        if not isinstance(pieces, Iterator) or not hasattr(pieces, "close"):
+            raise self._broke(f"stream() gave {type(pieces).__name__}, not a generator")
+        return pieces
+
+    def merge(self, path: Path, dtype: str | None) -> MergeReport:
+        """Write the full model to `path`.
+
+        Raises:
+            BackendUnavailableError: the backend merges nothing.
+        """
+        merge = self._optional("merge", "export the adapter without --merge")
+        with self._blamed("merge"):
+            report = merge(path, dtype)
+        if not isinstance(report, MergeReport):
+            raise self._broke(f"merge() gave {type(report).__name__}, not a MergeReport")
+        if not path.is_dir() or not any(path.iterdir()):
+            raise self._broke("merge() wrote nothing")
+        if not math.isfinite(report.difference) or report.difference > report.tolerance:
+            raise self._broke(f"merge() told a difference of {report.difference:g}, above its own tolerance")
+        return report
+
+    def _optional(self, name: str, remedy: str) -> Callable[..., Any]:
+        found = getattr(self._model, name, None)
+        if not callable(found):
+            problem = f"the backend '{self.backend}' has no {name}() for this kind of model"
+            raise BackendUnavailableError(problem, remedy, field="backend", value=self.backend)
+        method: Callable[..., Any] = found
+        return method
+
+    def close(self) -> None:
+        """Let go of the model, where the plugin has a way to."""
+        close = getattr(self._model, "close", None)
         if callable(close):
             with self._blamed("close"):
                 close()

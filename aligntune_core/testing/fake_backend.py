@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aligntune_core.config import CONFIGS, TrainingConfig
 from aligntune_core.environment import Environment
 from aligntune_core.hookspecs import hookimpl
-from aligntune_core.values import AlgorithmSupport, Availability, RunEvents, Support, TrainRequest
+from aligntune_core.values import (
+    AlgorithmSupport,
+    Availability,
+    MergeReport,
+    OpenRequest,
+    RunEvents,
+    Sampling,
+    Support,
+    TrainRequest,
+)
 
 DEFAULT_CELLS = {
     ("instruction_following", "causal_lm"): Support("full"),
@@ -35,16 +44,10 @@ class FakeTrainer:
     def __init__(self, request: TrainRequest, on_step: Callable[[int], None], loss: Callable[[int], float]) -> None:
         self.request, self._on_step, self._loss = request, on_step, loss
         self.step = 0
-        self.skill = self._skill_of(request.config.model_name)
+        self.skill = skill_of(request.config.model_name)
         self.native = self
         self.resolved: Mapping[str, Any] = request.config.model_dump(mode="json")
         self._random = random.Random(request.config.seed)  # noqa: S311 - no secret
-
-    @staticmethod
-    def _skill_of(model: str | None) -> float:
-        """What a saved model has learnt: about 1 for each step."""
-        path = Path(model or "").expanduser() / STATE
-        return float(json.loads(path.read_text("utf-8"))["state"]) if model and path.exists() else 0.0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -118,6 +121,35 @@ class FakeTrainer:
         return [str(row).split() for row in rows]
 
 
+def skill_of(model: str | None) -> float:
+    """What a saved model has learnt: about 1 for each step."""
+    path = Path(model or "").expanduser() / STATE
+    return float(json.loads(path.read_text("utf-8"))["state"]) if model and path.exists() else 0.0
+
+
+class FakeModel:
+    """An `OpenModel`; it answers as `FakeTrainer` does, or says what it was told to say.
+
+    Args:
+        request: what was asked for.
+        said: its answer to everything.
+    """
+
+    def __init__(self, request: OpenRequest, said: str | None = None) -> None:
+        self.request = request
+        self._said = f"answer {skill_of(request.model):g}" if said is None else said
+
+    def predict(self, inputs: Sequence[Any], sampling: Sampling) -> list[Any]:
+        return [self._said for _ in inputs]
+
+    def stream(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Iterator[str]:
+        yield from self._said
+
+    def merge(self, path: Path, dtype: str | None) -> MergeReport:
+        write_fake_model(path, self.request.model_type)
+        return MergeReport(dtype=dtype or "float32", difference=0.0, tolerance=1.0, effect=1.0)
+
+
 class FakeBackend:
     """A backend plugin for tests; every promise of it can be bent.
 
@@ -127,6 +159,7 @@ class FakeBackend:
         cells: (task, model type) → Support.
         verdict: an Availability, or a function of the environment.
         on_step, loss: see `FakeTrainer`.
+        said: see `FakeModel`.
     """
 
     def __init__(
@@ -138,10 +171,12 @@ class FakeBackend:
         verdict: Availability | Callable[[Environment], Availability] = Availability(True),  # noqa: B008 - frozen
         on_step: Callable[[int], None] = lambda step: None,
         loss: Callable[[int], float] = lambda step: 1.0 / step,
+        said: str | None = None,
     ) -> None:
         self._algorithms, self._preference = tuple(algorithms), preference
         self._cells, self._verdict = cells or DEFAULT_CELLS, verdict
         self._on_step, self._loss = on_step, loss
+        self._said = said
         self.requests: list[TrainRequest] = []
 
     @hookimpl
@@ -168,6 +203,10 @@ class FakeBackend:
     @hookimpl
     def tiny_model(self, model_type: str, path: Path) -> bool:
         return write_fake_model(path, model_type)
+
+    @hookimpl
+    def open_model(self, request: OpenRequest) -> FakeModel:
+        return FakeModel(request, self._said)
 
 
 _KINDS: Mapping[str, Mapping[str, Any]] = {

@@ -58,6 +58,9 @@ class FutureBackendSpecs:
     @hookspec(firstresult=True)
     def tiny_model(self, model_type: object, path: object, later: object) -> Any: ...
 
+    @hookspec(firstresult=True)
+    def open_model(self, request: object, later: object) -> Any: ...
+
 
 class FuturePluginSpecs:
     """The same for the other group."""

@@ -11,12 +11,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aligntune_core import AlgorithmSupport, Availability, BackendTrainer, Environment, Support, TrainRequest, hookimpl
+from aligntune_core import (
+    AlgorithmSupport,
+    Availability,
+    BackendTrainer,
+    Environment,
+    OpenRequest,
+    Sampling,
+    Support,
+    TrainRequest,
+    hookimpl,
+)
 from aligntune_core.algorithms import Algorithm
 from aligntune_core.config import SftConfig
 from aligntune_core.config.settings import setting
 from aligntune_core.testing import FakeBackend, FakeTrainer
-from aligntune_core.testing.fake_backend import write_fake_model
+from aligntune_core.testing.fake_backend import FakeModel, write_fake_model
 from aligntune_core.values import RunEvents
 
 CELLS = {("chat_completion", "causal_lm"): Support("full")}
@@ -35,10 +45,12 @@ class Bent(FakeBackend):
         claims: Callable[[AlgorithmSupport], AlgorithmSupport] = lambda claim: claim,
         verdict: Callable[[Environment], Any] = lambda environment: Availability(True),
         tiny: Callable[[str, Path], bool] = lambda model_type, path: write_fake_model(path, model_type),
+        opened: type[FakeModel] = FakeModel,
         **given: Any,
     ) -> None:
         super().__init__(cells=CELLS, **given)
         self._trainer, self._claims, self._answer, self._tiny = trainer, claims, verdict, tiny
+        self._opened = opened
 
     @hookimpl
     def provides_algorithms(self) -> list[AlgorithmSupport]:
@@ -55,6 +67,17 @@ class Bent(FakeBackend):
     @hookimpl
     def tiny_model(self, model_type: str, path: Path) -> bool:
         return self._tiny(model_type, path)
+
+    @hookimpl
+    def open_model(self, request: OpenRequest) -> FakeModel:
+        return self._opened(request)
+
+
+class Untrained(FakeModel):
+    """A model that answers as if it had not been trained."""
+
+    def predict(self, inputs: Sequence[Any], sampling: Sampling) -> list[Any]:
+        return ["answer 0" for _ in inputs]
 
 
 @dataclass(frozen=True)
@@ -340,6 +363,7 @@ OWN, TINY = "test_an_algorithm_of_its_own_says_what_it_is", "test_a_tiny_model_i
 VERDICT, HELP = "test_every_machine_gets_a_verdict", "test_a_no_says_why_and_what_to_do"
 HONOURED, RECURS = "test_a_setting_is_honoured_or_refused", "test_what_recurs_comes_at_its_steps"
 REPEATS, ANSWERS = "test_an_evaluation_is_finite_and_repeats", "test_each_question_gets_its_answer"
+OPENED = "test_an_opened_model_answers_as_its_trainer"
 BELONGS, ELSE = "test_an_answer_belongs_to_its_question", "test_nothing_else_is_changed"
 SAVED, ANYWHERE = "test_the_saved_model_is_the_trained_one", "test_save_model_writes_it_anywhere"
 CLOSES = "test_a_trainer_that_never_trains_closes_and_leaves_nothing"
@@ -416,6 +440,7 @@ MUTANTS: dict[str, Mutant] = {
         _trains(save=lambda self, path: path.mkdir() or (path / "a.txt").touch()), FINISHED, "model/ holds ['a.txt']"
     ),
     "save loses something": Mutant(_trains(save=saves_rounded), SAVED, "loaded again, evaluates to"),
+    "opened, it has learnt nothing": Mutant(lambda: Bent(opened=Untrained), OPENED, "opened, the model answers"),
     "save has one place": Mutant(_trains(save=saves_at_home), ANYWHERE, "save() wrote nothing"),
     "preview drops one": Mutant(
         _trains(preview=lambda self, rows: [1] * (len(rows) - 1)), "test_a_preview_has_each_row", "21 entries for 22"

@@ -16,10 +16,12 @@ from aligntune_core.errors import PluginContractError, RunInterrupted, first_lin
 from aligntune_core.factory import get_trainer
 from aligntune_core.runs import metrics
 from aligntune_core.runs.folder import METRICS, read_run
+from aligntune_core.saved.find import find_saved
+from aligntune_core.saved.opening import open_saved
 from aligntune_core.testing.suite.checking import broken
 from aligntune_core.testing.suite.watching import Heard, python_hears_ctrl_c, watched
 from aligntune_core.trainer import Trainer
-from aligntune_core.values import TrainResult
+from aligntune_core.values import Sampling, TrainResult
 
 if TYPE_CHECKING:
     from aligntune_core.testing.suite.base import Cell, SuiteBase
@@ -249,6 +251,13 @@ class Bench:
         """A saved model, loaded by a new trainer: its evaluation and its answers."""
         with contextlib.closing(self.trainer(name, model_name=str(model))) as trainer:
             return self.evaluate(trainer), self.predict(trainer, self.questions)
+
+    def opened(self, model: Path) -> list[Any]:
+        """The answers of a saved model that is opened to be used."""
+        with self.watched("open_model()"):
+            found = open_saved(find_saved(str(model)))
+        with self.watched("predict() of an opened model"), contextlib.closing(found):
+            return found.predict(self.questions, Sampling())
 
     def resolved(self, *, rows: bool = False, **settings: Any) -> str:
         """What a trainer holds with these settings, as text.

@@ -138,6 +138,14 @@ class TrainingChecks(CellChecks):
         bench = self.bench(cell, tmp_path_factory)
         self._loads_alike(bench, "reopened", bench.whole.model)
 
+    def test_an_opened_model_answers_as_its_trainer(self, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> None:
+        if not self.found.opens_models:
+            pytest.skip("the backend opens no models: the hook open_model is optional")
+        bench = self.bench(cell, tmp_path_factory)
+        answers = bench.opened(bench.whole.model)
+        remedy = "load what was saved as build_trainer does, and ask it with the template, prompt and ends of the run"
+        check(answers == bench.answers, f"opened, the model answers {answers}, its trainer {bench.answers}", remedy)
+
     def test_save_model_writes_it_anywhere(self, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> None:
         bench, target = self.bench(cell, tmp_path_factory), tmp_path_factory.mktemp("elsewhere") / "deep" / "model"
         trainer = bench.whole.trainer

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from transformers import PrinterCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from aligntune_core import ConfigError, RunEvents, storage_error
+from aligntune_core import RunEvents, Sampling, storage_error
 from aligntune_trl import loading
 from aligntune_trl.arguments import check_read_back, refusals_told, resolved_arguments
 from aligntune_trl.building import Loaded
-from aligntune_trl.generate import LONGEST_SAMPLE, SAMPLED, answer, question_of, shown
+from aligntune_trl.generate import LONGEST_SAMPLE, SAMPLED, answer, conversation, question_of, shown, verbatim
 from aligntune_trl.loop import Relay
 from aligntune_trl.random_state import RandomState
 from aligntune_trl.saving import save_model
@@ -139,12 +139,12 @@ class TrlTrainer:
         Raises:
             ConfigError: messages, where the rows have none.
         """
-        return self._answer(inputs, None)
+        return self._answer(inputs, Sampling())
 
-    def _answer(self, inputs: Sequence[Any], longest: int | None) -> list[Any]:
-        texts = [self._question(item) if self._loaded.chat else _verbatim(item) for item in inputs]
+    def _answer(self, inputs: Sequence[Any], sampling: Sampling) -> list[Any]:
+        texts = [self._question(item) if self._loaded.chat else verbatim(item) for item in inputs]
         tokenizer = self._loaded.tokenizer
-        return answer(self._model, tokenizer, texts, special_tokens=not self._loaded.chat, longest=longest)
+        return answer(self._model, tokenizer, texts, special_tokens=not self._loaded.chat, sampling=sampling)
 
     @property
     def _model(self) -> Any:
@@ -152,10 +152,7 @@ class TrlTrainer:
         return self.native.accelerator.unwrap_model(self.native.model)
 
     def _question(self, item: Any) -> str:
-        system = self._request.config.system_prompt
-        messages = [{"role": "user", "content": item}] if isinstance(item, str) else list(item)
-        if system and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": system}, *messages]
+        messages = conversation(item, self._request.config.system_prompt)
         return Tokeniser(self._loaded.tokenizer).render(messages, ask=True)
 
     def _sample(self, events: RunEvents) -> None:
@@ -163,7 +160,7 @@ class TrlTrainer:
         rows = self._request.train_rows if self._request.eval_rows is None else self._request.eval_rows
         questions = [question_of(row) for row in rows.select(range(min(SAMPLED, len(rows))))]
         try:
-            answers = self._answer(questions, LONGEST_SAMPLE)
+            answers = self._answer(questions, Sampling(max_tokens=LONGEST_SAMPLE))
         except Exception:
             log.warning("no sample generations", exc_info=True)
             return
@@ -209,10 +206,3 @@ class _Listening:
     def checkpoint(self, step: int, folder: Any) -> None: ...
 
     def sample(self, step: int, prompt: str, completion: str) -> None: ...
-
-
-def _verbatim(item: Any) -> str:
-    if not isinstance(item, str):
-        remedy = "pass text; the rows that were trained are plain text"
-        raise ConfigError(f"is a {type(item).__name__}", remedy, field="inputs")
-    return item

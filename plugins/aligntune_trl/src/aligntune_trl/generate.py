@@ -1,11 +1,14 @@
-"""Answering: greedy generation in batches, ended where training taught the model to end."""
+"""Answering: generation in batches, greedy or drawn, ended where training taught the model to end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+
+from aligntune_core import ConfigError, Sampling
 
 LONGEST_ANSWER = 256
 """Tokens of an answer at most."""
@@ -55,40 +58,78 @@ def shown(asked: Any) -> str:
     return asked if isinstance(asked, str) else str(asked[-1]["content"])
 
 
+def conversation(item: Any, system: str | None) -> list[Any]:
+    """What is asked as messages, after the system prompt where it brings none."""
+    messages = [{"role": "user", "content": item}] if isinstance(item, str) else list(item)
+    if system and messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": system}, *messages]
+    return messages
+
+
+def verbatim(item: Any) -> str:
+    """What is asked as text.
+
+    Raises:
+        ConfigError: messages, where the rows have none.
+    """
+    if not isinstance(item, str):
+        remedy = "pass text; the rows that were trained are plain text"
+        raise ConfigError(f"is a {type(item).__name__}", remedy, field="inputs")
+    return item
+
+
+def drawn(tokenizer: Any, sampling: Sampling) -> dict[str, Any]:
+    """The arguments of `generate` that say how an answer is drawn."""
+    greedy: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    draws = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    return {
+        **(draws if sampling.temperature else greedy),
+        "max_new_tokens": sampling.max_tokens or LONGEST_ANSWER,
+        "use_cache": True,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+@contextlib.contextmanager
+def seeded(sampling: Sampling) -> Iterator[None]:
+    """Draw with the seed, and leave the process's own draws as they were."""
+    if not sampling.temperature or sampling.seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(sampling.seed)
+        yield
+
+
 def answer(
-    model: Any, tokenizer: Any, texts: Sequence[str], *, special_tokens: bool, longest: int | None = None
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    special_tokens: bool,
+    sampling: Sampling = Sampling(),  # noqa: B008
 ) -> list[str]:
-    """The continuation of each text, greedy.
+    """The continuation of each text.
 
     Args:
-        longest: tokens at most; None: `LONGEST_ANSWER`.
         special_tokens: add the tokenizer's own (verbatim text); a rendered conversation has them already.
     """
     was_training = model.training
     model.eval()
     side, tokenizer.padding_side = tokenizer.padding_side, "left"
     answers: list[str] = []
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(model.train, was_training)
+        stack.callback(setattr, tokenizer, "padding_side", side)
+        stack.enter_context(seeded(sampling))
         for start in range(0, len(texts), BATCH):
             batch = tokenizer(
                 list(texts[start : start + BATCH]), return_tensors="pt", padding=True, add_special_tokens=special_tokens
             ).to(model.device)
             batch.pop("token_type_ids", None)
             with torch.no_grad():
-                ids = model.generate(
-                    **batch,
-                    max_new_tokens=longest or LONGEST_ANSWER,
-                    do_sample=False,
-                    temperature=None,
-                    top_p=None,
-                    top_k=None,
-                    use_cache=True,
-                    pad_token_id=tokenizer.pad_token_id,
-                )
+                ids = model.generate(**batch, **drawn(tokenizer, sampling))
             # A decoder goes on from the question; beside an encoder it begins with its own first token.
             new = ids if model.config.is_encoder_decoder else ids[:, batch["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
-    finally:
-        tokenizer.padding_side = side
-        model.train(was_training)
     return answers

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def _adapter(folder: str, options: dict[str, Any], auto: Any) -> Any:
     base = PeftConfig.from_pretrained(folder).base_model_name_or_path
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # that is an error, below
-        model = PeftModel.from_pretrained(_whole(base, options, auto), folder, is_trainable=True)
+        model = PeftModel.from_pretrained(whole(base, options, auto), folder, is_trainable=True)
     check_adapter_whole(model, folder)
     return model
 
@@ -143,7 +143,7 @@ def lacks(name: str, missing: Sequence[str]) -> ConfigError:
     return ConfigError(problem, "download or copy the model again", field="model_name", value=name)
 
 
-def _whole(name: str, options: dict[str, Any], auto: Any) -> Any:
+def whole(name: str, options: Mapping[str, Any], auto: Any = AutoModelForCausalLM) -> Any:
     """The model, with every weight from its files: the library would make up what is missing, and only say so.
 
     Raises:
@@ -188,7 +188,7 @@ def load_model(config: TrainingConfig, precision: str, auto: Any = AutoModelForC
     name = str(config.model_name)
     options = load_options(config, precision)
     with telling(config):
-        return _adapter(name, options, auto) if is_adapter(name) else _whole(name, options, auto)
+        return _adapter(name, options, auto) if is_adapter(name) else whole(name, options, auto)
 
 
 @contextlib.contextmanager
@@ -301,7 +301,7 @@ def check_embeddings(model: Any, rows: Iterable[Sequence[int]]) -> None:
         ConfigError: the tokenizer is another model's.
     """
     largest = max(max(ids, default=0) for ids in rows)
-    if largest >= model.get_input_embeddings().num_embeddings:
+    if largest >= model.get_input_embeddings().weight.shape[0]:
         problem = f"its tokenizer gives the token {largest}, for which the model has no embedding"
         remedy = "give the tokenizer that belongs to the model"
         raise ConfigError(problem, remedy, field="model_name", value=model.config._name_or_path)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from aligntune_core import AlgorithmSupport, Availability, BackendTrainer, Environment, Support, TrainRequest, hookimpl
+from aligntune_core import (
+    AlgorithmSupport,
+    Availability,
+    BackendTrainer,
+    Environment,
+    OpenModel,
+    OpenRequest,
+    Support,
+    TrainRequest,
+    hookimpl,
+)
 from aligntune_trl.availability import judge
 
 PREFERENCE = 10
@@ -81,3 +91,10 @@ def tiny_model(model_type: str, path: Path) -> bool:
     from aligntune_trl.tiny import write_tiny_model
 
     return write_tiny_model(model_type, path)
+
+
+@hookimpl
+def open_model(request: OpenRequest) -> OpenModel:
+    from aligntune_trl.opened import open_saved
+
+    return open_saved(request)

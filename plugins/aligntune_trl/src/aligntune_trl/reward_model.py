@@ -69,7 +69,9 @@ def build_reward_model(request: TrainRequest) -> TrlTrainer:
     held_back = None
     if request.eval_rows is not None:
         held_back = tokenise_pairs(request.eval_rows, tokeniser, longest, "eval_dataset_name", cut=False)
-    model = request.model if request.model is not None else scoring.load_scorer(config, loaded)
+    model = (
+        request.model if request.model is not None else scoring.load_scorer(config, loaded.tokenizer, loaded.precision)
+    )
     loading.keep_quantised_weights_as_loaded(model)
     loading.check_lengths(model, sequences(train))
     wanted = building.wanted_arguments(loaded, model, reward_arguments(config), trl.RewardConfig)

@@ -13,7 +13,6 @@ from transformers import AutoModelForSequenceClassification, set_seed
 from aligntune_core import ConfigError
 from aligntune_core.config import RolloutConfig, TrainingConfig
 from aligntune_trl import loading
-from aligntune_trl.building import Loaded
 from aligntune_trl.heads import onto_head
 from aligntune_trl.tokenise import Tokeniser
 
@@ -21,7 +20,7 @@ HEAD = "score"
 """The layer that gives the score; a causal model has none, and gets a new one."""
 
 
-def _with_head(name: str, tokenizer: Any, options: Mapping[str, Any], *, new: bool = True) -> Any:
+def with_head(name: str, tokenizer: Any, options: Mapping[str, Any], *, new: bool = True) -> Any:
     """A full model with a head for one score: its own or, where that is allowed, a new one.
 
     Raises:
@@ -43,18 +42,21 @@ def _with_head(name: str, tokenizer: Any, options: Mapping[str, Any], *, new: bo
     return model
 
 
-def load_scorer(config: TrainingConfig, loaded: Loaded) -> Any:
+def load_scorer(config: TrainingConfig, tokenizer: Any, precision: str, *, new: bool = True) -> Any:
     """The model that is to score, from a causal model, a reward model, or an adapter of either.
 
     An adapter of a causal model is trained on, with a new head beside it: what was learnt is kept.
+
+    Args:
+        new: put a new head onto a model that has none; else such a model is refused.
     """
     set_seed(config.seed)
-    name, options = str(config.model_name), loading.load_options(config, loaded.precision)
+    name, options = str(config.model_name), loading.load_options(config, precision)
     with loading.telling(config):
         if not loading.is_adapter(name):
-            return _with_head(name, loaded.tokenizer, options)
+            return with_head(name, tokenizer, options, new=new)
         adapter = PeftConfig.from_pretrained(name)
-        model = _with_head(str(adapter.base_model_name_or_path), loaded.tokenizer, options)
+        model = with_head(str(adapter.base_model_name_or_path), tokenizer, options)
         if adapter.task_type == "SEQ_CLS":
             return PeftModel.from_pretrained(model, name, is_trainable=True)
         return onto_head(model, adapter, name, "SEQ_CLS", [HEAD])
@@ -144,8 +146,8 @@ def _frozen(name: str, tokenizer: Any, config: RolloutConfig, precision: str) ->
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if not loading.is_adapter(name):
-        return _with_head(name, tokenizer, options, new=False).eval().requires_grad_(False)
-    model = _with_head(str(PeftConfig.from_pretrained(name).base_model_name_or_path), tokenizer, options)
+        return with_head(name, tokenizer, options, new=False).eval().requires_grad_(False)
+    model = with_head(str(PeftConfig.from_pretrained(name).base_model_name_or_path), tokenizer, options)
     adapted = PeftModel.from_pretrained(model, name)
     loading.check_adapter_whole(adapted, name)
     return adapted.merge_and_unload().eval().requires_grad_(False)

@@ -1,0 +1,110 @@
+"""`generate`: what a saved model answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import Any
+
+import click
+
+from aligntune_core.cli.asking import asking_options, sampling_of
+from aligntune_core.cli.output import json_option
+from aligntune_core.cli.untrusted import visible
+
+
+@click.command()
+@click.argument("model")
+@click.argument("prompts", nargs=-1, metavar="PROMPT...")
+@click.option("--messages", is_flag=True, help="Each PROMPT is a conversation: a JSON list of {role, content}.")
+@asking_options
+@json_option
+def generate(
+    model: str,
+    prompts: tuple[str, ...],
+    messages: bool,
+    max_tokens: int | None,
+    temperature: float | None,
+    top_p: float | None,
+    seed: int | None,
+    system_prompt: str | None,
+    backend: str,
+    trust_remote_code: bool,
+    as_json: bool,
+) -> None:
+    """Answer each PROMPT with MODEL: a run folder, a checkpoint in it, a model folder or a hub name.
+
+    A model of a run answers as the run's own `predict`: the same template, system prompt and ends, the adapter on its
+    base. A reward model is given questions with their answers, and scores them. `-` reads prompts from standard input,
+    one a line.
+
+    aligntune generate runs/NAME "What is a token?"
+    """
+    from aligntune_core.saved.find import find_saved
+    from aligntune_core.saved.opening import open_saved
+
+    sampling = sampling_of(max_tokens, temperature, top_p, seed)
+    asked = [_conversation(text) if messages else text for text in _texts(prompts)]
+    saved = find_saved(model, trust_remote_code=trust_remote_code or None)
+    opened = open_saved(saved, backend=backend, system_prompt=system_prompt, trust=trust_remote_code)
+    with contextlib.closing(opened):
+        answers = opened.predict(asked, sampling)
+    if as_json:
+        pairs = [{"prompt": question, "answer": answer} for question, answer in zip(asked, answers, strict=True)]
+        click.echo(visible(json.dumps({"model": saved.model, "answers": pairs}, indent=2, ensure_ascii=False)))
+        return
+    for number, (question, answer) in enumerate(zip(asked, answers, strict=True)):
+        if len(asked) > 1:
+            click.echo("\n" if number else "", nl=False)
+            click.secho(_printed(question if isinstance(question, str) else question[-1]["content"]), bold=True)
+        click.echo(_printed(_shown(answer)), color=True)  # else click takes out what looks like a colour
+
+
+def _texts(prompts: tuple[str, ...]) -> list[str]:
+    """The prompts, with the lines of standard input in the place of `-`.
+
+    Raises:
+        click.UsageError: there is none.
+    """
+    found: list[str] = []
+    for prompt in prompts:
+        found += [line.rstrip("\r\n") for line in sys.stdin if line.strip()] if prompt == "-" else [prompt]
+    if not found:
+        remedy = "write one, or - to read them from standard input, one a line"
+        raise click.UsageError(f"there is no prompt; {remedy}")
+    if any(not text.strip() for text in found):
+        raise click.UsageError("a prompt is empty; write what the model is to answer")
+    return found
+
+
+def _conversation(text: str) -> list[dict[str, Any]]:
+    """A conversation that was given as JSON.
+
+    Raises:
+        click.UsageError: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    whole = (
+        isinstance(found, list) and found and all(isinstance(m, dict) and {"role", "content"} <= set(m) for m in found)
+    )
+    if not whole:
+        shown = visible(text[:60])
+        remedy = '[{"role": "user", "content": "…"}]'
+        raise click.UsageError(f"'{shown}' is no conversation; write it as {remedy}, or leave out --messages")
+    return list(found)
+
+
+def _shown(answer: Any) -> str:
+    """An answer as people read it: text as it is, a score with its digits, anything else as JSON."""
+    if isinstance(answer, float):
+        return f"{answer:.4f}"
+    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+
+
+def _printed(text: str) -> str:
+    """As it was generated into a file or a pipe; on a terminal, without what that would obey."""
+    return visible(text) if sys.stdout.isatty() else text.encode("utf-8", "replace").decode()

@@ -1,0 +1,1 @@
+"""What comes after training: a saved model is found, opened by the backend that trained it, and exported."""
