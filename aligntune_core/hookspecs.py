@@ -1,7 +1,8 @@
 """The hooks: the only text on what a plugin provides.
 
 A backend is a small module that an entry point of the group `aligntune.backends` names; the entry point's
-name is the backend's. Describing a backend must be cheap: only `build_trainer` may import a training library.
+name is the backend's. Describing a backend must be cheap: only `build_trainer`, `build_preview` and `tiny_model` may
+import a training library.
 Any other plugin stands in the group `aligntune.plugins`; its hooks are all optional, and it is imported only
 when one of its commands is called, `report_to` names it, `reward_functions` names a reward that is not built in, or
 `aligntune diagnose` looks at everything.
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
 
     from aligntune_core.environment import Environment
     from aligntune_core.rewards import Reward
-    from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, Callback, RunInfo, TrainRequest
+    from aligntune_core.values import (
+        AlgorithmSupport,
+        Availability,
+        BackendTrainer,
+        Callback,
+        Preview,
+        RunInfo,
+        TrainRequest,
+    )
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -86,7 +95,7 @@ class BackendSpecs:
             ConfigError: a setting that only the library can judge is wrong.
 
         Rules:
-            The only hook that may import a training library. Writes nothing outside `request.work_dir`.
+            May import a training library. Writes nothing outside `request.work_dir`.
 
         Example:
             @hookimpl
@@ -94,6 +103,31 @@ class BackendSpecs:
                 from my_backend.trainer import MyTrainer
 
                 return MyTrainer(request)
+        """
+
+    @hookspec(firstresult=True)
+    def build_preview(self, request: TrainRequest) -> Preview:  # type: ignore[empty-body]
+        """Optional: show rows as the model sees them, without loading the model.
+
+        Args:
+            request: as for `build_trainer`.
+
+        Returns:
+            A `Preview`, made with the tokenizer alone.
+
+        Raises:
+            ConfigError: a setting that only the tokenizer can judge is wrong.
+
+        Rules:
+            Its first part of a row has the tokens and labels that `BackendTrainer.preview` gives. Loads no weights and
+            writes nothing. `aligntune preview` asks it; without it that command is refused.
+
+        Example:
+            @hookimpl
+            def build_preview(request):
+                from my_backend.preview import preview_of
+
+                return preview_of(request)
         """
 
     @hookspec(firstresult=True)

@@ -18,6 +18,7 @@ _SHOW = "aligntune_core.cli.show"
 COMMANDS = {
     "demo": ("aligntune_core.cli.demo:demo", "Train a small model on this machine in about a minute, offline."),
     "train": ("aligntune_core.cli.train:train", "Fine-tune a model."),
+    "preview": ("aligntune_core.cli.preview:preview", "Show rows as the model sees them, trained tokens coloured."),
     "validate": ("aligntune_core.cli.check:validate", "Check a configuration without training."),
     "explain": ("aligntune_core.cli.check:explain", "Show an algorithm: formula, paper, defaults and their sources."),
     "list-backends": (f"{_SHOW}:list_backends", "Which backends are installed and can run here."),
@@ -34,7 +35,7 @@ COMMANDS = {
 
 _STATE = "aligntune_core.plugins.process_state"
 LONGEST_LINE = 500
-HEAVY = frozenset({"demo", "train"})
+HEAVY = frozenset({"demo", "train", "preview"})
 """Commands that load a training library; the others answer at once."""
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from aligntune_core import AlgorithmSupport, Availability, BackendTrainer, Environment, Support, TrainRequest, hookimpl
+from aligntune_core import (
+    AlgorithmSupport,
+    Availability,
+    BackendTrainer,
+    Environment,
+    Preview,
+    Support,
+    TrainRequest,
+    hookimpl,
+)
 from aligntune_trl.availability import judge
 
 PREFERENCE = 10
@@ -67,6 +76,16 @@ def build_trainer(request: TrainRequest) -> BackendTrainer:
     from aligntune_trl.build import build
 
     return build(request)
+
+
+@hookimpl
+def build_preview(request: TrainRequest) -> Preview:
+    from aligntune_trl.quiet import hush
+
+    hush()
+    from aligntune_trl.preview import preview_of
+
+    return preview_of(request)
 
 
 @hookimpl
