@@ -45,6 +45,7 @@ class Counts:
         tokens, trained: of all their parts.
         longest: tokens of the longest part.
         cut, left_out, untrained: rows that are cut, that the run trains without, in which nothing is trained.
+        labelled: rows of which a label is learnt, and no token.
         parts: how many there are; `whole` of them are trained to their end.
         begun: by how many tokens that begin a sequence a part starts → parts.
         ends: the last trained token of each part that is trained to its end, where it ends something → parts.
@@ -58,6 +59,7 @@ class Counts:
     cut: int = 0
     left_out: int = 0
     untrained: int = 0
+    labelled: int = 0
     parts: int = 0
     whole: int = 0
     begun: Counter[int] = field(default_factory=Counter)
@@ -75,7 +77,8 @@ class Counts:
         self.rows += 1
         self.cut += row.cut
         self.left_out += row.left_out
-        self.untrained += not any(trained)
+        self.labelled += bool(row.label)
+        self.untrained += not (any(trained) or row.label)
         for part, learnt in zip(row.parts.values(), trained, strict=True):
             self.parts += 1
             self.tokens += len(part.input_ids)

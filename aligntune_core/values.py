@@ -231,11 +231,13 @@ class RowPreview:
     Attributes:
         parts: what is read of it, cut as in training, by name: `row`; of a preference `chosen` and `rejected`, either
             with the prompt before it; `prompt`, where the model answers itself.
+        label: what is learnt of the row as a whole, where that is no token.
         cut: something was cut off.
         left_out: the run trains without it.
     """
 
     parts: Mapping[str, RowTokens]
+    label: str = ""
     cut: bool = False
     left_out: bool = False
 

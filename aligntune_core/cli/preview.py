@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from aligntune_core.values import RowPreview
 
 TRAINED, CONTEXT, SPECIAL, ODD = "bold green", "dim", " reverse", "yellow"
+WIDTH = 11
+"""Columns of the summary's labels."""
 TEMPLATES = {
     "tokenizer": "the tokenizer's own",
     "chat_template": "given by chat_template",
@@ -32,7 +34,7 @@ TEMPLATES = {
 
 @click.command(cls=TrainCommand)
 @run_options
-@click.option("-n", "--rows", type=click.IntRange(0), default=3, show_default=True, help="How many rows are shown.")
+@click.option("-n", "--rows", type=click.IntRange(0), default=3, metavar="N", help="How many rows are shown [3].")
 @click.option("--all", "everything", is_flag=True, help="Count over all rows, not the first 1,000.")
 @json_option
 def preview(
@@ -80,6 +82,7 @@ def facts(shown: Shown) -> dict[str, Any]:
             "cut": counts.cut,
             "left_out": counts.left_out,
             "nothing_trained": counts.untrained,
+            "labelled": counts.labelled,
         },
         "template": shown.preview.template,
         "columns": {
@@ -113,6 +116,7 @@ def _row(shown: Shown, number: int, row: RowPreview) -> dict[str, Any]:
         "row": number,
         "cut": row.cut,
         "left_out": row.left_out,
+        "label": row.label or None,
         "parts": {
             name: [{"id": t.id, "text": t.text, "trained": t.trained, "special": t.special} for t in tokens]
             for name, tokens in parts.items()
@@ -141,25 +145,31 @@ class Page:
     # rows
 
     def _print_row(self, number: int, row: RowPreview) -> None:
-        self._head(f"row {number}", row)
-        for name, part in row.parts.items():
-            tokens = self.shown.tokens(part)
-            trained = sum(token.trained for token in tokens)
-            label = f"{name}: " if len(row.parts) > 1 or name != "row" else ""
-            self._line(f"{label}{len(tokens)} tokens, {trained} trained", CONTEXT)
-            self._body(tokens)
-        self._line("")
-
-    def _head(self, title: str, row: RowPreview) -> None:
         from rich.text import Text
 
-        text = Text(title, style="bold")
+        title = Text(f"row {number}", style="bold")
         if row.cut:
-            longest = getattr(self.shown.plan.config, "max_seq_length", None)
-            text.append(f" {self.dot} cut at max_seq_length {longest}", style=ODD)
+            title.append(f" {self.dot} cut at max_seq_length {self._longest}", style=ODD)
         if row.left_out:
-            text.append(f" {self.dot} left out of the run", style=ODD)
-        self._put(text)
+            title.append(f" {self.dot} left out of the run", style=ODD)
+        for name, part in row.parts.items():
+            tokens = self.shown.tokens(part)
+            what = "" if name == "row" else f"{name}, "
+            title.append(f" {self.dot} {what}{self._size(tokens)}", style="not bold dim" if self.coloured else "")
+            self._put(title)
+            self._body(tokens)
+            title = Text(" " * len(f"row {number}"))
+        if row.label:
+            self._put(Text.assemble("  label: ", (row.label, TRAINED if self.coloured else "")))
+        self._line("")
+
+    def _size(self, tokens: list[Token]) -> str:
+        trained = sum(token.trained for token in tokens)
+        return f"{_count(len(tokens), 'token')}, {trained:,} trained"
+
+    @property
+    def _longest(self) -> int | None:
+        return getattr(self.shown.plan.config, "max_seq_length", None)
 
     def _body(self, tokens: list[Token]) -> None:
         """The tokens, on lines as the text has them; a terminal's own breaks are indented like them."""
@@ -213,8 +223,19 @@ class Page:
     # the summary
 
     def _print_summary(self) -> None:
+        from rich.text import Text
+
+        if self.shown.rows:
+            styles = (TRAINED, CONTEXT, CONTEXT + SPECIAL) if self.coloured else ("", "", "")
+            words = "trained", "context", "special" if self.coloured else self.special.format("special")
+            words = words if self.coloured else (f"[[{words[0]}]]", *words[1:])
+            text = Text(f"{'marks':<{WIDTH}}")
+            for word, style in zip(words, styles, strict=True):
+                text.append(word, style=style).append("  ")
+            text.rstrip()
+            self._put(text)
         for label, value, odd in self._summary():
-            self._line(f"{label:<10} {value}", ODD if odd else "")
+            self._line(f"{label:<{WIDTH}}{value}", ODD if odd else "")
 
     def _summary(self) -> Iterator[tuple[str, str, bool]]:
         """What is known of all rows: label, text, and whether it should make one think."""
@@ -230,11 +251,16 @@ class Page:
         if plan.config.rows == "prompts":
             yield "trained", "what the model answers to the prompts", False
         else:
-            share = f"{counts.trained:,} of {counts.tokens:,} tokens, {counts.share:.1%}"
-            yield "trained", share if counts.trained else f"{share}: a run is refused", not counts.trained
+            yield "trained", self._share(counts), not (counts.trained or counts.labelled)
             yield from self._lost(counts)
         yield from self._begin(counts)
         yield from self._end(counts)
+
+    def _share(self, counts: Counts) -> str:
+        if counts.labelled:
+            return f"a label for each of {_count(counts.labelled, 'row')}"
+        share = f"{counts.trained:,} of {counts.tokens:,} tokens, {100 * counts.share:.1f} %"
+        return share if counts.trained else f"{share}: a run is refused"
 
     def _looked_at(self) -> str:
         rows, there_are = self.shown.counts.rows, self.shown.there_are
@@ -245,9 +271,8 @@ class Page:
         return f"the first {rows:,}{of} training rows; {longest}"
 
     def _lost(self, counts: Counts) -> Iterator[tuple[str, str, bool]]:
-        longest = getattr(self.shown.plan.config, "max_seq_length", None)
-        if longest is not None:
-            yield "cut", f"{_count(counts.cut, 'row')} at max_seq_length {longest:,}", bool(counts.cut)
+        if self._longest is not None:
+            yield "cut", f"{_count(counts.cut, 'row')} at max_seq_length {self._longest:,}", bool(counts.cut)
         because = f"; in {counts.untrained:,} nothing is trained" if counts.untrained else ""
         yield "left out", f"{_count(counts.left_out, 'row')}{because}", bool(counts.left_out)
 

@@ -119,7 +119,10 @@ def test_both_answers_of_a_pair_end_trained_where_padding_is_the_end(align, micr
     tokenizer = AutoTokenizer.from_pretrained(micro)
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(model)
-    rows = [{"prompt": "a b", "chosen": " c", "rejected": " d e f"}, {"prompt": "a", "chosen": " c d", "rejected": " e"}]
+    rows = [
+        {"prompt": "a b", "chosen": " c", "rejected": " d e f"},
+        {"prompt": "a", "chosen": " c d", "rejected": " e"},
+    ]
     with align("dpo", model_name=str(model), train_dataset=rows, batch_size=2) as trainer:
         batch = next(iter(trainer.native.get_train_dataloader()))
     for ids, answer in zip(batch["input_ids"], batch["completion_mask"], strict=True):
