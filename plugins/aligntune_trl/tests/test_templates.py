@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -94,10 +95,7 @@ def test_a_plain_template_of_a_tokenizer_without_an_end_writes_none(tokenizer):
 @pytest.mark.parametrize("alike", [True, False], ids=["pad is the end", "pad is another token"])
 def test_the_end_is_trained_in_each_batch_even_where_padding_is_the_same_token(make, tiny, tmp_path, alike):
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    model = tmp_path / "model"
-    model.mkdir()
-    for file in tiny.iterdir():
-        (model / file.name).write_bytes(file.read_bytes())
+    model = copytree(tiny, tmp_path / "model")
     if alike:
         tokenizer.pad_token = tokenizer.eos_token
         tokenizer.save_pretrained(model)
@@ -112,10 +110,7 @@ def test_the_end_is_trained_in_each_batch_even_where_padding_is_the_same_token(m
 
 
 def test_both_answers_of_a_pair_end_trained_where_padding_is_the_end(align, micro, tmp_path):
-    model = tmp_path / "model"
-    model.mkdir()
-    for file in micro.iterdir():
-        (model / file.name).write_bytes(file.read_bytes())
+    model = copytree(micro, tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(micro)
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(model)

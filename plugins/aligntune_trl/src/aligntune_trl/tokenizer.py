@@ -61,6 +61,8 @@ def open_tokenizer(config: TrainingConfig, name: str) -> tuple[Any, str]:
         log.warning("the tokenizer has no end-of-sequence token: the model will not learn to stop")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        text = "the tokenizer has no padding token: %s is used, and still trained where it ends an answer"
+        log.info(text, tokenizer.pad_token)
     if config.chat_template:
         tokenizer.chat_template = _given(config.chat_template, tokenizer)
         return tokenizer, "chat_template"
