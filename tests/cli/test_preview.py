@@ -137,12 +137,12 @@ def test_of_a_preference_both_answers_are_shown_after_the_prompt(shown):
 
 
 def test_of_prompts_nothing_is_trained_and_it_says_what_is(shown):
-    rows = [{"prompt": "Say yes", "solution": "yes"}] * 32
+    rows = [{"prompt": "Say yes", "answer": "yes"}] * 32
     flags = ["--algorithm=grpo", "--reward-functions=exact_match"]
     out = shown(rows, *flags, backend=FakeBackend(["grpo"], cells=CELLS))
     assert "row 1 · prompt, 3 tokens, 0 trained" in out
     assert "trained    what the model answers to the prompts" in out
-    assert "rewards    get solution" in out
+    assert "rewards    get answer" in out
 
 
 def test_as_data_it_says_the_same(data):

@@ -67,7 +67,7 @@ def test_it_shows_what_is_trained_of_each_kind_of_row(data, name):
 
 @pytest.mark.parametrize("chat", [True, False], ids=["conversations", "text"])
 def test_of_prompts_it_shows_what_the_model_goes_on_from(data, chat):
-    rows = [{"prompt": CHAT[:1] if chat else "Hi", "solution": "Ho"}] * 32
+    rows = [{"prompt": CHAT[:1] if chat else "Hi", "answer": "Ho"}] * 32
     found = data(rows, "--algorithm=grpo", "--reward-functions=exact_match")
     tokens = found["rows"][0]["parts"]["prompt"]
     assert "".join(token["text"] for token in tokens) == ("<|user|>Hi<|end|><|assistant|>" if chat else "Hi")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
 import pytest
+import trl
 from aligntune_trl.pairs import PairTokeniser
 from aligntune_trl.prompts import PromptTokeniser
 from aligntune_trl.tokenise import IGNORED, Tokeniser
@@ -24,6 +26,7 @@ CHAT = [
     {"role": "assistant", "content": "Ciao"},
 ]
 ROW = {"messages": CHAT, "context": 0}
+TEMPLATES = Path(trl.__file__).with_name("chat_templates")
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 TOOL_TEMPLATE = """\
@@ -183,7 +186,59 @@ def test_a_template_that_writes_generation_marks_is_read_like_any_other(tokenize
     assert read(tokenizer, ROW)[1] == "Hello<|end|>Ciao<|end|>"
 
 
+FOR_IMAGES = ("idefics3", "llava_next", "smolvlm")
+"""Their templates take content as a list of parts only, and leave out text."""
+
+
+@pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.jinja")), ids=lambda path: path.stem)
+def test_of_each_template_that_trl_knows_the_answers_and_their_ends_are_trained(tokenizer, path):
+    """Those of some thirty families of models; its variants for training, with generation marks, are among them."""
+    template = path.read_text("utf-8")
+    marks = sorted(
+        {*re.findall(r"<\|[^|<>\s'{}]{1,30}\|>|<｜[^<>\s]{1,40}｜>|<(?:start|end)_of_turn>|<turn\|>", template)}
+    )
+    tokenizer.add_special_tokens({"extra_special_tokens": marks, "bos_token": BOS})
+    tokenizer.chat_template = template
+    if path.stem.removesuffix("_training") in FOR_IMAGES:
+        with pytest.raises(ConfigError, match="chat_template"):
+            read(tokenizer, ROW)
+        return
+    whole, trained = read(tokenizer, ROW)
+    assert [word for word in ("Hi", "Hello", "Bye", "Ciao") if word in trained] == ["Hello", "Ciao"]
+    assert trained.endswith((*marks, END))
+    assert whole.index("Hi") < whole.index("Hello") < whole.index("Bye") < whole.index("Ciao")
+
+
+def test_a_part_of_an_answer_that_the_template_leaves_out_is_told_once(tokenizer, caplog):
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}<|end|>{% endfor %}"
+    messages = [CHAT[0], {"role": "assistant", "content": "<think>hm</think>Hello"}]
+    tokeniser = Tokeniser(tokenizer)
+    tokeniser([{"messages": messages, "context": 0}] * 2)
+    assert caplog.text.count("leaves out a part of an answer, such as its reasoning; see 'aligntune preview'") == 1
+
+
+def test_a_template_that_leaves_out_the_words_of_an_answer_is_refused(tokenizer):
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}<|end|>{% endfor %}"
+    with pytest.raises(ConfigError, match="it leaves out the words of turn 2; set another template"):
+        Tokeniser(tokenizer)([{"messages": CHAT[:2], "context": 0}])
+
+
 # tools
+
+
+def test_calls_are_trained_where_they_stand_in_a_template_that_changes_what_surrounds_them(tokenizer):
+    called = "{% if m.tool_calls is defined %}{{ m.tool_calls | tojson }}{% endif %}<|end|>"
+    tokenizer.chat_template = THINKING.replace("<|end|>", called, 1)
+    messages = [
+        CHAT[0],
+        {"role": "assistant", "content": "", "tool_calls": [CALL, CALL]},
+        {"role": "tool", "content": "2"},
+        CHAT[1],
+    ]
+    trained = read(tokenizer, {"messages": messages, "context": 0})[1]
+    calls, _, answer = trained.partition(END)
+    assert json.loads(calls) == [CALL, CALL]
+    assert answer == "<think></think>Hello<|end|>"
 
 
 def test_tools_and_calls_reach_the_template_without_what_a_table_filled_up(tokenizer):

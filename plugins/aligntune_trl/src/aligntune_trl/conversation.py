@@ -10,12 +10,16 @@ from typing import Any
 
 from aligntune_core import ConfigError, DataError
 from aligntune_core.errors import gist
+from aligntune_trl.marks import Span, places_of, unused, with_marks
 from aligntune_trl.tokenizer import special_tokens, turn_ends
 
 log = logging.getLogger("aligntune")
 
 Message = Mapping[str, Any]
-Span = tuple[int, int]
+LAST = 4
+"""Characters at the end of an answer without which none of it is there."""
+ASKED = 40
+"""Characters before an answer in which its first words may stand: some templates begin the reasoning themselves."""
 
 
 def _filled(value: Any) -> Any:
@@ -131,14 +135,32 @@ class Writer:
         messages, tools = self._ready(row["messages"], row.get("tools"))
         text = self._write(messages, tools)
         turns = [n for n in range(row["context"], len(messages)) if messages[n]["role"] == "assistant"]
-        found = {turn: self._before_and_after(messages, turn, text, tools) for turn in turns}
-        if unclear := [turn for turn, span in found.items() if span is None]:
-            found |= dict(zip(unclear, self._marked(messages, unclear, text, tools), strict=True))
+        places = {turn: self._before_and_after(messages, turn, text, tools) for turn in turns}
+        unclear = [turn for turn, span in places.items() if span is None]
+        found = {turn: span for turn, span in places.items() if span is not None}
+        found |= dict(zip(unclear, self._marked(messages, unclear, text, tools) if unclear else (), strict=True))
+        self._check_words({turn: text[max(begin - ASKED, 0) : end] for turn, (begin, end) in found.items()}, messages)
         whole = self.ended(text) if turns and turns[-1] == len(messages) - 1 else text
-        spans = [self._trimmed(span, whole) for span in found.values() if span is not None]
+        spans = [self._trimmed(found[turn], whole) for turn in turns]
         if whole != text:
             spans[-1] = (spans[-1][0], len(whole))
         return whole, spans
+
+    def _check_words(self, written: Mapping[int, str], messages: Sequence[Message]) -> None:
+        """Look whether the words of each answer are where it stands: some templates take content as a list of parts.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        for turn, part in written.items():
+            words, found = ("".join(text.split()) for text in (messages[turn]["content"], part))
+            if words in found:
+                continue
+            if words[-LAST:] not in found:
+                problem = f"it leaves out the words of turn {turn + 1}"
+                raise ConfigError(problem, "set another template", field="chat_template", value=self._template)
+            text = "the chat template leaves out a part of an answer, such as its reasoning"
+            self.tell(f"{text}; see 'aligntune preview'")
 
     def _trimmed(self, span: Span, text: str) -> Span:
         """Without the white space after the end of a turn: a model that has written the end is not asked for more."""
@@ -159,34 +181,53 @@ class Writer:
         Raises:
             DataError: it does not write the words as they are.
         """
-        opened, closed = _unused(text)
-        marked = [dict(message) for message in messages]
-        for turn in turns:
-            content = marked[turn].get("content") or ""
-            words = content.strip()
-            marked[turn]["content"] = content.replace(words, f"{opened}{words}{closed}", 1) if words else ""
-        written = self._write(marked, tools)
-        pieces = written.split(opened)
-        whole = [piece.count(closed) for piece in pieces] == [0, *[1] * len(turns)]
-        if not whole or written.replace(opened, "").replace(closed, "") != text:
-            problem = f"the chat template writes turn {turns[0] + 1} differently once more turns follow"
-            remedy = "set assistant_only_loss: false, or give conversations of one answer"
-            raise DataError(problem, remedy, field="assistant_only_loss", value=True)
-        spans, position = [], len(pieces[0])
-        for piece in pieces[1:]:
-            words, _, rest = piece.partition(closed)
-            spans.append((position, position + len(words) + self._end_in(rest)))
-            position += len(words) + len(rest)
+        marks = unused(text)
+        marked = {turn: with_marks(messages[turn], *marks) for turn in turns}
+        counts = [bool(messages[turn]["content"].strip()) + len(messages[turn].get("tool_calls", ())) for turn in turns]
+        written = self._write([marked.get(n, message) for n, message in enumerate(messages)], tools)
+        places = places_of(written, *marks)
+        clear = "".join(character for character in written if character not in marks) == text and all(counts)
+        if places is None or not clear or len(places) != sum(counts):
+            raise self._unclear(turns[0])
+        spans = []
+        for turn, count in zip(turns, counts, strict=True):
+            own, places = places[:count], places[count:]
+            spans.append(self._around(own, messages[turn], text, turn))
         return spans
+
+    def _unclear(self, turn: int) -> DataError:
+        problem = f"the chat template writes turn {turn + 1} differently once more turns follow"
+        remedy = "set assistant_only_loss: false, or give conversations of one answer"
+        return DataError(problem, remedy, field="assistant_only_loss", value=True)
+
+    def _around(self, places: Sequence[Span], message: Message, text: str, turn: int) -> Span:
+        """The span of a turn whose words, or the names that it calls, stand at `places`.
+
+        Raises:
+            DataError: its beginning or its end cannot be told.
+        """
+        begin, end = places[0][0], places[-1][1]
+        if not message["content"].strip():  # it begins with a call
+            asked = self._asked
+            begin = text.rfind(asked, 0, begin) + len(asked) if asked and asked in text[:begin] else -1
+        if "tool_calls" in message:
+            ends = [text.find(mark, end) + len(mark) for mark in self._ends if mark in text[end:]]
+            end = min(ends, default=-1)
+        else:
+            end += self._end_in(text[end:])
+        if begin < 0 or end < 0:
+            raise self._unclear(turn)
+        return begin, end
+
+    @cached_property
+    def _asked(self) -> str:
+        """What the template writes for an answer to begin."""
+        question = [{"role": "user", "content": "a"}]
+        alone, asked = self._write(question, None), self._write(question, None, ask=True)
+        return asked.removeprefix(alone) if asked.startswith(alone) else ""
 
     def _end_in(self, rest: str) -> int:
         """How many characters after an answer belong to its end."""
         after = rest.lstrip()
         end = next((mark for mark in self._ends if after.startswith(mark)), "")
         return len(rest) - len(after) + len(end) if end else 0
-
-
-def _unused(text: str) -> tuple[str, str]:
-    """Two characters that are nowhere in a text, from those that mean nothing."""
-    free = (chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
-    return next(free), next(free)

@@ -58,9 +58,9 @@ class PairTokeniser:
             prompt = row["prompt"]
             chosen, rejected = (prompt + self._tokeniser.ended(row[c]) for c in ("chosen", "rejected"))
             return prompt, chosen, rejected
-        prompt = self._tokeniser.render(row["prompt"], ask=True)
-        writer = self._tokeniser.writer
-        chosen, rejected = (writer.finished([*row["prompt"], *row[c]]) for c in ("chosen", "rejected"))
+        writer, tools = self._tokeniser.writer, row.get("tools")
+        prompt = writer.write(row["prompt"], ask=True, tools=tools)
+        chosen, rejected = (writer.finished([*row["prompt"], *row[c]], tools=tools) for c in ("chosen", "rejected"))
         if not (chosen.startswith(prompt) and rejected.startswith(prompt)):
             problem = "the chat template writes the prompt differently once an answer follows"
             raise DataError(problem, "set a chat_template that does not", field="chat_template")

@@ -13,7 +13,8 @@ from typing import Any
 
 from aligntune_core import ConfigError, DataError
 from aligntune_core.config.template import PLAIN
-from aligntune_trl.conversation import Span, Writer
+from aligntune_trl.conversation import Writer
+from aligntune_trl.marks import Span
 
 log = logging.getLogger("aligntune")
 
