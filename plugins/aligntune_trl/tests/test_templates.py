@@ -282,3 +282,41 @@ def test_a_template_by_its_name_is_used_and_kept(make):
 def test_a_template_of_tokens_that_the_tokenizer_has_not_is_refused(make):
     with pytest.raises(ConfigError, match=r"chatml': the tokenizer has no token <\|im_start\|>; set .* plain"):
         make(train_dataset=[{"messages": CHAT}], chat_template="chatml")
+
+
+# rows that the library tokenises itself
+
+
+@pytest.fixture
+def beginning_model(micro: Path, tmp_path: Path) -> Path:
+    """The model of twelve words, whose tokenizer puts the word j before text."""
+    model = copytree(micro, tmp_path / "beginning")
+    tokenizer = AutoTokenizer.from_pretrained(micro)
+    tokenizer.bos_token = "j"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="j $A", special_tokens=[("j", tokenizer.bos_token_id)]
+    )
+    tokenizer.save_pretrained(model)
+    return model
+
+
+def test_prompts_of_rollouts_begin_once(align, beginning_model, caplog):
+    rows = [{"prompt": "j a b"}, {"prompt": "a b"}] * 16
+    with align("grpo", model_name=str(beginning_model), train_dataset=rows, max_steps=1) as trainer:
+        bos, seen = trainer.native.processing_class.bos_token_id, []
+        generate = trainer.native._generate_single_turn
+        trainer.native._generate_single_turn = lambda ids, *rest: seen.extend(ids) or generate(ids, *rest)
+        trainer.train()
+    assert {tuple(ids).count(bos) for ids in seen} == {1}
+    assert caplog.text.count("rows begin with j, which the tokenizer adds too: it is taken away") == 1
+
+
+def test_a_question_that_begins_like_the_tokenizer_is_asked_once(make, beginning_model):
+    rows = [{"prompt": "a ", "completion": "b"}] * 8
+    with make(model_name=str(beginning_model), train_dataset=rows, max_seq_length=16) as trainer:
+        asked: list[Any] = []
+        generate = trainer.native.model.generate
+        trainer.native.model.generate = lambda **given: asked.append(given["input_ids"]) or generate(**given)
+        trainer.predict(["j a b", "a b"])
+    bos = AutoTokenizer.from_pretrained(beginning_model).bos_token_id
+    assert ((asked[0] == bos).sum(dim=1) == 1).all()
