@@ -186,8 +186,10 @@ def _every_row(ids: list[int], **options: Any) -> Callable[[Preview], Preview]:
 
 
 def test_new_lines_and_tabs_are_seen_and_a_terminal_is_sent_nothing_that_it_acts_on(shown):
-    out = shown([{"text": "a"}], backend=Bent(_every_row([3, 4])))
-    assert "  │ [[one↵\n  │ two⇥\\x1b[2J]]\n" in out
+    out = shown([{"text": "a", "\x1b[31m": "red"}], backend=Bent(_every_row([3, 4], label="\x07")))
+    assert "  │ [[one↵\n  │ two⇥\\x1b[2J]]\n  label: \\x07\n" in out
+    assert "not used   \\x1b[31m\n" in out
+    assert "\x1b" not in out
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,7 @@ def beginning_model(micro: Path, tmp_path: Path) -> Path:
     """The model of twelve words, whose tokenizer puts the word j before text."""
     model = copytree(micro, tmp_path / "beginning")
     tokenizer = AutoTokenizer.from_pretrained(micro)
-    tokenizer.bos_token = "j"
+    tokenizer.bos_token = "j"  # noqa: S105 - no password
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="j $A", special_tokens=[("j", tokenizer.bos_token_id)]
     )
