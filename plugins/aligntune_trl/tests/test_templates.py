@@ -259,6 +259,11 @@ def test_tools_may_be_json_text(tokenizer):
     assert read(tokenizer, {**row, "tools": json.dumps([TOOL])}) == read(tokenizer, {**row, "tools": [TOOL]})
 
 
+def test_tools_that_are_no_json_are_refused(tokenizer):
+    with pytest.raises(DataError, match="tools or tool_calls of a row are no JSON"):
+        Tokeniser(tokenizer)([{**ROW, "tools": "{"}])
+
+
 def test_calls_that_the_template_leaves_out_are_refused(tokenizer):
     calls = {"role": "assistant", "content": "", "tool_calls": [CALL]}
     with pytest.raises(DataError, match="leaves out what the assistant calls; set one that writes tool_calls"):

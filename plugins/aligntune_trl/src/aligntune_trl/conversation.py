@@ -30,8 +30,16 @@ def _filled(value: Any) -> Any:
 
 
 def _parsed(value: Any) -> Any:
-    """JSON text as what it says."""
-    return json.loads(value) if isinstance(value, str) else value
+    """JSON text as what it says.
+
+    Raises:
+        DataError: it is no JSON.
+    """
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        problem = f"tools or tool_calls of a row are no JSON: {value[:40]!r}"
+        raise DataError(problem, "mend the rows", field="dataset_name") from error
 
 
 def _message(given: Message) -> dict[str, Any]:
@@ -44,7 +52,7 @@ def _message(given: Message) -> dict[str, Any]:
 class Writer:
     """Writes conversations with the chat template of one tokenizer.
 
-    A template is a program: what it does is not read off its text, but seen from what it writes.
+    A template is a program: where it puts an answer is not read off its text, but seen from what it writes.
     """
 
     def __init__(self, tokenizer: Any) -> None:
