@@ -11,7 +11,7 @@ from typing import Any
 
 from aligntune_core.checks import layers_of, selector_of
 from aligntune_core.config import Layer
-from aligntune_core.errors import ConfigError
+from aligntune_core.errors import BackendUnavailableError
 from aligntune_core.factory import make_plan, request_of
 from aligntune_core.installed import default_registry
 from aligntune_core.plan import Plan
@@ -172,7 +172,7 @@ def show(
         most: how many rows are looked at; None: all.
 
     Raises:
-        ConfigError: the backend has no preview; or a setting is wrong.
+        BackendUnavailableError: the backend has no preview.
         AlignTuneError: as in `get_trainer`.
     """
     registry = default_registry()
@@ -188,5 +188,5 @@ def show(
     if preview is None:
         problem = f"the plugin ({chosen.entry.origin}) has no hook build_preview, so its rows cannot be shown"
         remedy = "preview with another backend; training is not affected"
-        raise ConfigError(problem, remedy, field="backend", value=chosen.name)
+        raise BackendUnavailableError(problem, remedy, field="backend", value=chosen.name)
     return look(plan, preview, shown, most)

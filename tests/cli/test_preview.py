@@ -246,7 +246,7 @@ def test_a_folder_that_holds_a_run_is_no_obstacle(shown):
 
 def test_a_backend_without_the_hook_is_refused_in_one_line(cli):
     code, out, err = cli(ASKED, backend=Untold())
-    assert (code, out) == (2, "")
+    assert (code, out) == (3, "")
     assert "error: backend = 'fake': the plugin (" in err
     assert "has no hook build_preview, so its rows cannot be shown; preview with another backend" in err
 
