@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Callback,
         OpenModel,
         OpenRequest,
+        Preview,
         RunInfo,
         TrainRequest,
     )
@@ -103,6 +104,31 @@ class BackendSpecs:
                 from my_backend.trainer import MyTrainer
 
                 return MyTrainer(request)
+        """
+
+    @hookspec(firstresult=True)
+    def build_preview(self, request: TrainRequest) -> Preview:  # type: ignore[empty-body]
+        """Optional: show rows as the model sees them, without loading the model.
+
+        Args:
+            request: as for `build_trainer`.
+
+        Returns:
+            A `Preview`, made with the tokenizer alone.
+
+        Raises:
+            ConfigError: a setting that only the tokenizer can judge is wrong.
+
+        Rules:
+            Its first part of a row has the tokens and labels that `BackendTrainer.preview` gives. Loads no weights and
+            writes nothing. `aligntune preview` asks it; without it that command is refused.
+
+        Example:
+            @hookimpl
+            def build_preview(request):
+                from my_backend.preview import preview_of
+
+                return preview_of(request)
         """
 
     @hookspec(firstresult=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -231,6 +231,59 @@ class BackendTrainer(Protocol):
 
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Each row as the model sees it: an object with `input_ids` and `labels`, -100 where nothing is trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowTokens:
+    """What the model reads in one go; both have the same length.
+
+    Attributes:
+        input_ids: the tokens.
+        labels: what is learnt at each of them, -100 where nothing is.
+    """
+
+    input_ids: Sequence[int]
+    labels: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowPreview:
+    """One row as the model sees it.
+
+    Attributes:
+        parts: what is read of it, cut as in training, by name: `row`; of a preference `chosen` and `rejected`, either
+            with the prompt before it; `prompt`, where the model answers itself.
+        label: what is learnt of the row as a whole, where that is no token.
+        cut: something was cut off.
+        left_out: the run trains without it.
+    """
+
+    parts: Mapping[str, RowTokens]
+    label: str = ""
+    cut: bool = False
+    left_out: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What `build_preview` gives: rows as the model sees them, by the tokenizer alone.
+
+    Attributes:
+        rows: rows of the request's format → one `RowPreview` for each.
+        texts: tokens in a row → the text of each; empty where a character ends only with a later token.
+        special: tokens that are no text.
+        ends: tokens that end a sequence, or a turn of a conversation.
+        bos: the token that begins a sequence, or None.
+        template: where the chat template is from: `tokenizer`, `chat_template`, or `plain` for a format of the
+            backend's own; empty where rows are no conversations.
+    """
+
+    rows: Callable[[Sequence[Mapping[str, Any]]], list[RowPreview]]
+    texts: Callable[[Sequence[int]], list[str]]
+    special: frozenset[int] = frozenset()
+    ends: frozenset[int] = frozenset()
+    bos: int | None = None
+    template: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,13 @@ from typing import Any
 import click
 
 from aligntune_core.cli.output import hide_messages, show_messages
-from aligntune_core.cli.train_options import TrainCommand
+from aligntune_core.cli.train_options import TrainCommand, algorithm_of, run_options, settings_of
 from aligntune_core.environment import rank
 from aligntune_core.values import TrainResult
 
 
 @click.command(cls=TrainCommand)
-@click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--algorithm", metavar="NAME", help="What to train [sft, or what CONFIG says].")
-@click.option("--backend", metavar="NAME", help="Who trains: auto or a backend's name [auto, or what CONFIG says].")
+@run_options
 @click.option("--dry-run", is_flag=True, help="Stop after every check: nothing is trained or written.")
 @click.option("--quiet", is_flag=True, help="Print errors and the result only.")
 def train(
@@ -26,16 +24,13 @@ def train(
 
     aligntune train --model-name Qwen/Qwen3-0.6B --dataset-name data.jsonl --use-peft
     """
-    from aligntune_core.checks import layers_of
     from aligntune_core.factory import get_trainer
 
-    settings = {name.removeprefix("setting_"): value for name, value in flags.items() if value is not None}
+    settings = settings_of(flags)
     quiet = quiet or rank() > 0
     (hide_messages if quiet else show_messages)()
-    if algorithm is None:
-        named = [layer.settings["algorithm"] for layer in layers_of(config, settings) if "algorithm" in layer.settings]
-        algorithm = named[-1] if named else "sft"
-    with get_trainer(algorithm, backend or "auto", config=config, **settings) as trainer:
+    name = algorithm_of(algorithm, config, settings)
+    with get_trainer(name, backend or "auto", config=config, **settings) as trainer:
         if quiet:
             trainer.listen()
         if dry_run:

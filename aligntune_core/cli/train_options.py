@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import click
@@ -47,9 +49,32 @@ def setting_options(registry: BackendRegistry) -> list[click.Parameter]:
 
 
 class TrainCommand(GroupedCommand):
-    """`train`: beside its own options a flag for each setting of core's algorithms and of those that plugins bring."""
+    """A command with a flag for each setting of core's algorithms and of those that plugins bring, beside its own."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         from aligntune_core.installed import default_registry
 
         return [*super().get_params(ctx), *setting_options(default_registry())]
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What says which run is meant: a settings file, the algorithm and the backend."""
+    text = "Who trains: auto or a backend's name [auto, or what CONFIG says]."
+    command = click.option("--backend", metavar="NAME", help=text)(command)
+    command = click.option("--algorithm", metavar="NAME", help="What to train [sft, or what CONFIG says].")(command)
+    return click.argument("config", required=False, type=click.Path(path_type=Path))(command)
+
+
+def settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given as flags, by name."""
+    return {name.removeprefix("setting_"): value for name, value in flags.items() if value is not None}
+
+
+def algorithm_of(asked: str | None, config: Path | None, settings: Mapping[str, Any]) -> str:
+    """The algorithm: what was asked for, else what the settings file or the run to resume says, else SFT."""
+    from aligntune_core.checks import layers_of
+
+    if asked is not None:
+        return asked
+    named = [layer.settings["algorithm"] for layer in layers_of(config, settings) if "algorithm" in layer.settings]
+    return str(named[-1]) if named else "sft"

@@ -133,7 +133,7 @@ class ModelSettings(Group):
         False, "Run Python code that comes with the model. Off unless you ask for it.", OURS
     )
     chat_template: Text | None = setting(
-        None, "A Jinja template, or the path of a .jinja file, for a tokenizer without one."
+        None, "A Jinja template, the path of a .jinja file, or a name: plain, chatml; unset: the tokenizer's own."
     )
     precision: Annotated[
         Literal["auto", "bf16", "fp16", "fp32"], choice("auto", "bf16", "fp16", "fp32", kind="the choices are")

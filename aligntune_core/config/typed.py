@@ -22,7 +22,7 @@ class TrainingSettings(TypedDict, total=False):
     """Run Python code that comes with the model. Off unless you ask for it."""
 
     chat_template: str | None
-    """A Jinja template, or the path of a .jinja file, for a tokenizer without one."""
+    """A Jinja template, the path of a .jinja file, or a name: plain, chatml; unset: the tokenizer's own."""
 
     precision: str | None
     """Precision of the computation; auto: bf16 where the GPU can, else fp16 on a GPU, fp32 on CPU."""

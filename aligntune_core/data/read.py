@@ -35,6 +35,16 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """What was made of the columns: the format's name, its columns that are there, those for rewards, and the rest."""
+
+    format: str = ""
+    used: tuple[str, ...] = ()
+    rewards: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Checked rows, in the shape that backends get, and where they came from."""
 
@@ -45,6 +55,7 @@ class Rows:
     source: str
     sha256: str
     labels: Labels | None = None
+    columns: Columns = Columns()
 
     def summary(self) -> dict[str, Any]:
         """What `run.json` keeps of the data."""
@@ -210,7 +221,8 @@ def _one(
     return dataset, row_format, label
 
 
-def _announce(dataset: Any, row_format: RowFormat, label: str, config: TrainingConfig) -> None:
+def _announce(dataset: Any, row_format: RowFormat, label: str, config: TrainingConfig) -> Columns:
+    """Say what was made of the columns."""
     used = [*row_format.required, *(c for c in row_format.optional if c in dataset.column_names)]
     others = sorted(set(dataset.column_names) - set(used))
     passed = [name for name in others if name not in RESERVED] if config.rows == "prompts" else []
@@ -218,6 +230,7 @@ def _announce(dataset: Any, row_format: RowFormat, label: str, config: TrainingC
     rest = f"; columns for the rewards: {', '.join(passed)}" if passed else ""
     rest += f"; columns not used: {', '.join(unused)}" if unused else ""
     log.info("%s: %d rows, read as %s from %s%s", label, len(dataset), row_format.name, "+".join(used), rest)
+    return Columns(row_format.name, tuple(used), tuple(passed), tuple(unused))
 
 
 def _refuse_misfits(config: TrainingConfig, shape: str) -> None:
@@ -272,7 +285,7 @@ def load_rows(
         ConfigError: a setting that these rows cannot honour.
     """
     dataset, row_format, label = _one(train_dataset, config.dataset_name, config.split, config, "dataset_name")
-    _announce(dataset, row_format, label, config)
+    columns = _announce(dataset, row_format, label, config)
     train = _shaped(dataset, row_format, config, "dataset_name", label)
     shape = shape_of(train[0], config.rows)
     _refuse_misfits(config, shape)
@@ -301,7 +314,7 @@ def load_rows(
     source = find_source(config.dataset_name) if train_dataset is None and config.dataset_name else None
     sha256 = (source.sha256() if source else None) or _digest(train)
     labels = numbering.labels if numbering else None
-    return Rows(train, held_back, shape, task_of(row_format, shape), label, sha256, labels)
+    return Rows(train, held_back, shape, task_of(row_format, shape), label, sha256, labels, columns)
 
 
 def _digest(rows: Any) -> str:

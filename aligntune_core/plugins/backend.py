@@ -14,7 +14,7 @@ from aligntune_core.errors import AlignTuneError, BackendUnavailableError, Plugi
 from aligntune_core.hookspecs import REQUIRED, BackendSpecs
 from aligntune_core.plugins.blaming import blaming
 from aligntune_core.plugins.border import checked_claims, checked_verdict
-from aligntune_core.plugins.checked import CheckedModel, CheckedTrainer
+from aligntune_core.plugins.checked import CheckedModel, CheckedTrainer, checked_preview
 from aligntune_core.plugins.guard import guarded, refuse_from_within
 from aligntune_core.plugins.manager import Hooks
 from aligntune_core.values import (
@@ -23,6 +23,7 @@ from aligntune_core.values import (
     BackendTrainer,
     OpenModel,
     OpenRequest,
+    Preview,
     TrainRequest,
 )
 
@@ -122,6 +123,20 @@ class Backend:
         if not fits:
             raise self._broke(f"build_trainer() gave {type(trainer).__name__}, which is no BackendTrainer")
         return CheckedTrainer(trainer, self.blamed, self._broke)
+
+    def build_preview(self, request: TrainRequest) -> Preview | None:
+        """What shows rows as the model sees them, checked at each call; None where the backend has no such hook.
+
+        Raises:
+            PluginContractError: it gave something else, or tried to end the process.
+        """
+        if "build_preview" not in self.hooks:
+            return None
+        with self.blamed("build_preview"):
+            preview = self._hooks.call("build_preview", request=request)
+        if not isinstance(preview, Preview):
+            raise self._broke(f"build_preview() gave {type(preview).__name__}, which is no Preview")
+        return checked_preview(preview, self.blamed, self._broke)
 
     def tiny_model(self, model_type: str, path: Path) -> bool:
         """Write a tiny model to `path`; False where the backend has none."""

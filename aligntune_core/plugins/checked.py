@@ -1,4 +1,4 @@
-"""A backend's trainer and open model behind the border: what they give is checked, what they raise says whose it is."""
+"""What a backend gives, behind the border: it is checked, and what it raises says whose it is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aligntune_core.errors import BackendUnavailableError, PluginContractError, first_line
-from aligntune_core.values import BackendTrainer, MergeReport, OpenModel, RunEvents, Sampling
+from aligntune_core.values import BackendTrainer, MergeReport, OpenModel, Preview, RowPreview, RunEvents, Sampling
 
 Blamed = Callable[[str], contextlib.AbstractContextManager[None]]
 Broke = Callable[[str], PluginContractError]
@@ -93,6 +94,45 @@ class CheckedTrainer:
         if callable(close):
             with self._blamed("close"):
                 close()
+
+
+def _broken_row(row: object) -> str:
+    """What is wrong with one entry of a preview; empty where nothing is."""
+    if not isinstance(row, RowPreview):
+        return f"a {type(row).__name__}, which is no RowPreview"
+    for name, part in row.parts.items():
+        if len(part.input_ids) != len(part.labels):
+            return f"a part '{name}' of {len(part.input_ids)} tokens and {len(part.labels)} labels"
+    return "" if row.parts else "a row without parts"
+
+
+def checked_preview(preview: Preview, blamed: Blamed, broke: Broke) -> Preview:
+    """A preview that can be relied on.
+
+    Args:
+        preview: what the plugin's `build_preview` gave.
+        blamed: `Backend.blamed`.
+        broke: makes the error for a broken promise.
+    """
+
+    def rows(given: Sequence[Mapping[str, Any]]) -> list[RowPreview]:
+        with blamed("build_preview's rows"):
+            found = preview.rows(given)
+        if len(found) != len(given):
+            raise broke(f"a preview has {len(found)} entries for {len(given)} rows")
+        for row in found:
+            if problem := _broken_row(row):
+                raise broke(f"a preview has {problem}")
+        return found
+
+    def texts(ids: Sequence[int]) -> list[str]:
+        with blamed("build_preview's texts"):
+            found = preview.texts(ids)
+        if len(found) != len(ids):
+            raise broke(f"a preview has {len(found)} texts for {len(ids)} tokens")
+        return found
+
+    return replace(preview, rows=rows, texts=texts)
 
 
 class CheckedModel:

@@ -27,7 +27,7 @@ HEAVY = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "unsloth", "tensorflow", "jax", "numpy", "pandas",
     "scipy", "sklearn", "bitsandbytes", "deepspeed", "vllm",
 )  # fmt: skip
-"""What takes a second to import, or changes the process; only hooks that load or write a model may import it."""
+"""What takes a second to import, or changes the process; only hooks that load or write a model, or preview, may."""
 
 GPU = Environment(devices=(Device("cuda", "a GPU", 80 * 2**30, (9, 0)), Device("cpu")), packages=detect().packages)
 

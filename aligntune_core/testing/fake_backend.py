@@ -17,6 +17,9 @@ from aligntune_core.values import (
     Availability,
     MergeReport,
     OpenRequest,
+    Preview,
+    RowPreview,
+    RowTokens,
     RunEvents,
     Sampling,
     Support,
@@ -118,7 +121,56 @@ class FakeTrainer:
         (path / STATE).write_text(json.dumps({"state": self.skill}), "utf-8")
 
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        return [str(row).split() for row in rows]
+        shown = FakeTokens(self.request).rows(rows)
+        return [next(iter(row.parts.values())) for row in shown]
+
+
+class FakeTokens:
+    """A tokenizer of words, which begins each row with `<s>` and ends each answer with `</s>`."""
+
+    special = ("<s>", "</s>")
+
+    def __init__(self, request: TrainRequest) -> None:
+        self._longest: int | None = getattr(request.config, "max_seq_length", None)
+        self._words = list(self.special)
+
+    def _row(self, *pieces: tuple[str, bool]) -> RowTokens:
+        ids, labels = [0], [-100]
+        for text, trained in pieces:
+            words = [*text.split(), *(["</s>"] if trained else [])]
+            self._words += [word for word in dict.fromkeys(words) if word not in self._words]
+            found = [self._words.index(word) for word in words]
+            ids, labels = ids + found, labels + (found if trained else [-100] * len(found))
+        return RowTokens(ids, labels)
+
+    def _parts(self, row: Mapping[str, Any]) -> dict[str, RowTokens]:
+        asked = (_said(row.get("prompt", "")), False)
+        if "chosen" in row:
+            return {name: self._row(asked, (_said(row[name]), True)) for name in ("chosen", "rejected")}
+        if "messages" in row:
+            turns = enumerate(row["messages"])
+            spoken = ((m["content"], m["role"] == "assistant" and n >= row["context"]) for n, m in turns)
+            return {"row": self._row(*spoken)}
+        if "text" in row or "completion" in row:
+            return {"row": self._row(asked, (row.get("completion", row.get("text")), True))}
+        return {"prompt": self._row(asked)}
+
+    def rows(self, rows: Sequence[Mapping[str, Any]]) -> list[RowPreview]:
+        return [self._preview(self._parts(row)) for row in rows]
+
+    def _preview(self, whole: Mapping[str, RowTokens]) -> RowPreview:
+        n = self._longest
+        parts = {name: RowTokens(part.input_ids[:n], part.labels[:n]) for name, part in whole.items()}
+        learns = all(any(label >= 0 for label in part.labels) for part in parts.values())
+        return RowPreview(parts=parts, cut=parts != whole, left_out="prompt" not in parts and not learns)
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        return [self._words[token] + ("" if token < len(self.special) else " ") for token in ids]
+
+
+def _said(text: Any) -> str:
+    """A text, or what is said in messages."""
+    return text if isinstance(text, str) else " ".join(message["content"] for message in text)
 
 
 def skill_of(model: str | None) -> float:
@@ -199,6 +251,15 @@ class FakeBackend:
     def build_trainer(self, request: TrainRequest) -> FakeTrainer:
         self.requests.append(request)
         return FakeTrainer(request, self._on_step, self._loss)
+
+    @hookimpl
+    def build_preview(self, request: TrainRequest) -> Preview:
+        tokens = FakeTokens(request)
+        template = "tokenizer" if request.chat else ""
+        return Preview(
+            rows=tokens.rows, texts=tokens.texts, special=frozenset({0, 1}), ends=frozenset({1}), bos=0,
+            template=template,
+        )  # fmt: skip
 
     @hookimpl
     def tiny_model(self, model_type: str, path: Path) -> bool:

@@ -14,8 +14,8 @@ from aligntune_core.plugins import BackendRegistry
 
 
 def _parameters(command: click.Command) -> list[click.Parameter]:
-    """Those that are there without any plugin."""
-    settings = setting_options(BackendRegistry()) if isinstance(command, TrainCommand) else []
+    """Those that are there without any plugin; the settings stand once, with `train`."""
+    settings = setting_options(BackendRegistry()) if command.name == "train" else []
     return [*command.params, *settings]
 
 
@@ -44,7 +44,10 @@ def _section(name: str, group: click.Context) -> str:
         parts += [_called(command.commands[each], each, context) for each in sorted(command.commands)]
         return "\n\n".join(parts)
     parts[1:1] = [_usage(command, context)]
-    return "\n\n".join([*parts, _options(command, context)])
+    parts += [_options(command, context)]
+    if isinstance(command, TrainCommand) and name != "train":
+        parts += ["Each setting is a flag here too, as with [`aligntune train`](#aligntune-train)."]
+    return "\n\n".join(parts)
 
 
 def _usage(command: click.Command, context: click.Context) -> str:

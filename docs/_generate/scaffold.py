@@ -39,6 +39,7 @@ OF_FILE: Mapping[str, tuple[Change, ...]] = {
     ),
     "src/aligntune_torch/checkpoint.py": (),
     "src/aligntune_torch/model.py": (),
+    "src/aligntune_torch/preview.py": (),
     "src/aligntune_torch/rows.py": (),
     "src/aligntune_torch/tiny.py": (),
     "src/aligntune_torch/trainer.py": (),

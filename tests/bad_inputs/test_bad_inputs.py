@@ -47,7 +47,8 @@ def test_bad_input(
     if "earlier" in case or "fake" in case:
         use_registry(**fakes(case.get("fake")))
     else:
-        monkeypatch.setattr(Backend, "build_trainer", _no_backend)
+        for hook in ("build_trainer", "build_preview"):
+            monkeypatch.setattr(Backend, hook, _no_backend)
     for name, value in case.get("env", {}).items():
         monkeypatch.setenv(name, value)
     had_torch = "torch" in sys.modules

@@ -27,7 +27,7 @@ from aligntune_core.config import SftConfig
 from aligntune_core.config.settings import setting
 from aligntune_core.testing import FakeBackend, FakeTrainer
 from aligntune_core.testing.fake_backend import FakeModel, write_fake_model
-from aligntune_core.values import RunEvents
+from aligntune_core.values import Preview, RowPreview, RowTokens, RunEvents
 
 CELLS = {("chat_completion", "causal_lm"): Support("full")}
 GOOD = ("aligntune>=0.1,<0.2",)
@@ -78,6 +78,15 @@ class Untrained(FakeModel):
 
     def predict(self, inputs: Sequence[Any], sampling: Sampling) -> list[Any]:
         return ["answer 0" for _ in inputs]
+
+
+class ShowsAll(Bent):
+    """What it shows without the model is another thing than what it trains."""
+
+    @hookimpl
+    def build_preview(self, request: TrainRequest) -> Preview:
+        shown = RowPreview(parts={"row": RowTokens([1, 2], [1, 2])})
+        return replace(super().build_preview(request), rows=lambda rows: [shown] * len(rows))
 
 
 @dataclass(frozen=True)
@@ -444,6 +453,9 @@ MUTANTS: dict[str, Mutant] = {
     "save has one place": Mutant(_trains(save=saves_at_home), ANYWHERE, "save() wrote nothing"),
     "preview drops one": Mutant(
         _trains(preview=lambda self, rows: [1] * (len(rows) - 1)), "test_a_preview_has_each_row", "21 entries for 22"
+    ),
+    "preview alone differs": Mutant(
+        lambda: ShowsAll(), "test_a_preview_without_the_model_is_the_trainers", "other tokens or labels"
     ),
     "close fails": Mutant(_trains(close=lambda self: 1 / 0), CLOSES, "ZeroDivisionError"),
     "writes before it trains": Mutant(lambda: Bent(writes_at_once()), CLOSES, "notes.txt"),

@@ -329,7 +329,7 @@ def test_tracing_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_backend_lists_the_hooks_that_it_has() -> None:
-    assert load(FakeBackend()).backends["odd"].hooks == [*REQUIRED, "tiny_model", "open_model"]
+    assert load(FakeBackend()).backends["odd"].hooks == [*REQUIRED, "build_preview", "tiny_model", "open_model"]
 
 
 @pytest.mark.parametrize(("specs", "hook"), [(s, hook) for s in (BackendSpecs, PluginSpecs) for hook in specified(s)])

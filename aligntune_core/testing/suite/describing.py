@@ -56,7 +56,7 @@ class DescribingChecks(SuiteBase):
     def test_describing_imports_nothing_heavy(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         heavy = self.described(tmp_path_factory)["heavy"]
         found = [f"{doing} imports {', '.join(modules)}" for doing, modules in heavy.items() if modules]
-        remedy = "move these imports into the functions that build_trainer() and tiny_model() call"
+        remedy = "move these imports into the functions that build_trainer(), build_preview() and tiny_model() call"
         check(not found, f"describing the backend imports training libraries:{listed(found)}", remedy)
 
     def test_describing_prints_nothing(self, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from aligntune_core.errors import PluginContractError, RunInterrupted, first_line
-from aligntune_core.factory import get_trainer
+from aligntune_core.factory import get_trainer, request_of
 from aligntune_core.runs import metrics
 from aligntune_core.runs.folder import METRICS, read_run
 from aligntune_core.saved.find import find_saved
@@ -21,7 +21,7 @@ from aligntune_core.saved.opening import open_saved
 from aligntune_core.testing.suite.checking import broken
 from aligntune_core.testing.suite.watching import Heard, python_hears_ctrl_c, watched
 from aligntune_core.trainer import Trainer
-from aligntune_core.values import Sampling, TrainResult
+from aligntune_core.values import RowPreview, Sampling, TrainResult
 
 if TYPE_CHECKING:
     from aligntune_core.testing.suite.base import Cell, SuiteBase
@@ -246,6 +246,13 @@ class Bench:
     def answers(self) -> list[Any]:
         """What the trained model answers."""
         return self.predict(self.whole.trainer, self.questions)
+
+    def preview_alone(self) -> list[RowPreview] | None:
+        """The training rows as `aligntune preview` shows them; None where the backend has no hook for it."""
+        plan = self.whole.trainer._plan
+        with self.watched("build_preview()"):
+            found = self.suite.found.build_preview(request_of(plan))
+            return None if found is None else found.rows(list(plan.rows.train))
 
     def reopened(self, name: str, model: Path) -> tuple[dict[str, float], list[Any]]:
         """A saved model, loaded by a new trainer: its evaluation and its answers."""

@@ -171,6 +171,20 @@ class TrainingChecks(CellChecks):
         check(len(shown) == rows, f"preview() gives {len(shown)} entries for {rows} rows", "give one for each row")
         check(preview(bench.whole.trainer, 0) == [], "preview([]) is not empty", "give [] for no row")
 
+    def test_a_preview_without_the_model_is_the_trainers(
+        self, cell: Cell, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        bench = self.bench(cell, tmp_path_factory)
+        found = bench.preview_alone()
+        if found is None:
+            pytest.skip("it has no hook build_preview, so 'aligntune preview' is refused for it")
+        shown = [next(iter(row.parts.values())) for row in found]
+        alike = [list(row.input_ids) for row in shown], [list(row.labels) for row in shown]
+        trained = preview(bench.whole.trainer)
+        expected = [list(row.input_ids) for row in trained], [list(row.labels) for row in trained]
+        remedy = "let both use one function: what is shown must be what is trained"
+        check(alike == expected, "build_preview() shows other tokens or labels than the trainer's preview()", remedy)
+
     def test_a_trainer_that_never_trains_closes_and_leaves_nothing(
         self, cell: Cell, tmp_path_factory: pytest.TempPathFactory
     ) -> None:

@@ -79,8 +79,8 @@ def test_generation_ends_at_the_end_of_turn_that_was_trained_and_at_the_models_o
     assert set(end_ids(model, tokenizer, chat=False)) == {7, 9, tokenizer.eos_token_id}
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
-    tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+def test_a_template_that_rewrites_the_words_of_earlier_turns_is_refused(tokenizer):
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content if loop.last else m.content[:2] }}{% endfor %}"
     with pytest.raises(DataError, match="differently once more turns follow"):
         Tokeniser(tokenizer)([{"messages": CHAT, "context": 0}])
 
@@ -106,3 +106,9 @@ def test_a_run_that_would_train_nothing_is_refused(tokenizer):
     rows = Dataset.from_list([{"prompt": "a " * 50, "completion": "b"}])
     with pytest.raises(DataError, match=r"max_seq_length = 8: no row has a trained token.*raise max_seq_length"):
         tokenise_dataset(rows, Tokeniser(tokenizer), 8, "dataset_name")
+
+
+def test_a_first_token_counts_as_untrained_for_nothing_predicts_it(tokenizer):
+    rows = Dataset.from_list([{"text": "a b c"}])
+    with pytest.raises(DataError, match="no row has a trained token within 1 tokens"):
+        tokenise_dataset(rows, Tokeniser(tokenizer), 1, "dataset_name")

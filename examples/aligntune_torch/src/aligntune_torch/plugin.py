@@ -1,7 +1,7 @@
 """The hooks: what this backend trains, whether it can here, and the doors to the code that does it.
 
 Core imports this module for every command, so nothing heavy is imported here or in what this module imports at its
-top: torch and transformers are first imported inside `build_trainer` and `tiny_model`.
+top: torch and transformers are first imported inside `build_trainer`, `build_preview` and `tiny_model`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from aligntune_core import AlgorithmSupport, Availability, BackendTrainer, Environment, Support, TrainRequest, hookimpl
+from aligntune_core import (
+    AlgorithmSupport,
+    Availability,
+    BackendTrainer,
+    Environment,
+    Preview,
+    Support,
+    TrainRequest,
+    hookimpl,
+)
 from aligntune_torch.neftune import neftune_support
 
 NEEDED = {"torch": (2, 10), "transformers": (5, 3), "safetensors": (0, 5)}
@@ -64,6 +73,14 @@ def build_trainer(request: TrainRequest) -> BackendTrainer:
     from aligntune_torch.trainer import SftTrainer
 
     return SftTrainer(request)
+
+
+@hookimpl
+def build_preview(request: TrainRequest) -> Preview:
+    """Rows as the model sees them, for `aligntune preview`; without this hook that command is refused."""
+    from aligntune_torch.preview import preview_of
+
+    return preview_of(request)
 
 
 @hookimpl

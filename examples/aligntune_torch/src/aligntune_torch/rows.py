@@ -65,8 +65,11 @@ def _conversation(tokenizer: Any, row: Mapping[str, Any]) -> tuple[str, list[tup
     return text, spans
 
 
-def tokenise(tokenizer: Any, row: Mapping[str, Any], longest: int) -> Tokens:
-    """One row, cut to `longest` tokens. It has `messages` and `context`, or `prompt` and `completion`, or `text`."""
+def tokenise(tokenizer: Any, row: Mapping[str, Any], longest: int | None) -> Tokens:
+    """One row, cut to `longest` tokens, or whole.
+
+    It has `messages` and `context`, or `prompt` and `completion`, or `text`.
+    """
     chat = "messages" in row
     if chat:
         text, spans = _conversation(tokenizer, row)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aligntune_core import BackendUnavailableError, ConfigError, TrainRequest
+from aligntune_core import BackendUnavailableError, TrainRequest
 from aligntune_core.config import TrainingConfig
 from aligntune_trl.quiet import hush, hush_handlers
 
@@ -25,6 +25,7 @@ from aligntune_trl.arguments import (  # noqa: E402
     with_options,
 )
 from aligntune_trl.generate import end_ids  # noqa: E402
+from aligntune_trl.tokenizer import load_tokenizer, tokenizer_name  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +70,8 @@ def begin(request: TrainRequest, config_class: type) -> Loaded:
     with_options({}, config.backend_options, config_class, config.pinned)  # before anything is loaded
     loading.use_one_gpu(request.environment)
     precision = loading.precision_of(config)
-    tokenizer = loading.load_tokenizer(config, _tokenizer_name(config, request.model))
+    tokenizer = load_tokenizer(config, tokenizer_name(config, request.model))
     return Loaded(request, precision, tokenizer)
-
-
-def _tokenizer_name(config: TrainingConfig, model: Any) -> str:
-    name = config.model_name or getattr(getattr(model, "config", None), "_name_or_path", "")
-    if not name:
-        remedy = "give the model's folder or hub name too, for its tokenizer"
-        raise ConfigError("is missing beside an open model", remedy, field="model_name")
-    return str(name)
 
 
 def load_policy(loaded: Loaded, auto: Any = AutoModelForCausalLM) -> Any:

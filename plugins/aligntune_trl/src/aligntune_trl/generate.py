@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from aligntune_core import ConfigError, Sampling
+from aligntune_trl.tokenizer import turn_ends, without_bos
 
 LONGEST_ANSWER = 256
 """Tokens of an answer at most."""
@@ -28,19 +29,8 @@ def end_ids(model: Any, tokenizer: Any, *, chat: bool) -> list[int]:
     if tokenizer.eos_token_id is not None:
         found.add(tokenizer.eos_token_id)
     if chat:
-        tail = _end_of_turn(tokenizer)
-        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        found |= special & set(tokenizer(tail, add_special_tokens=False).input_ids)
+        found |= turn_ends(tokenizer)
     return sorted(found)
-
-
-def _end_of_turn(tokenizer: Any) -> str:
-    """What the chat template writes after an answer; empty where it does not write such a conversation."""
-    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    try:
-        return str(tokenizer.apply_chat_template(turn, tokenize=False)).rpartition("b")[2]
-    except Exception:  # noqa: BLE001 - a template is a program, and may want other messages than these
-        return ""
 
 
 def question_of(row: Mapping[str, Any]) -> Any:
@@ -118,6 +108,7 @@ def answer(
     model.eval()
     side, tokenizer.padding_side = tokenizer.padding_side, "left"
     answers: list[str] = []
+    texts = [without_bos(tokenizer, text) for text in texts] if special_tokens else texts
     with contextlib.ExitStack() as stack:
         stack.callback(model.train, was_training)
         stack.callback(setattr, tokenizer, "padding_side", side)

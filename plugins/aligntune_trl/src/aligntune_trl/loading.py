@@ -1,4 +1,4 @@
-"""Loading the tokenizer and the model: which precision, which quantisation, which adapter."""
+"""Loading the model: which precision, which quantisation, which adapter."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from aligntune_core import BackendUnavailableError, ConfigError, Environment
 from aligntune_core.algorithms import did_you_mean
 from aligntune_core.config import TrainingConfig
-from aligntune_core.config.template import template_text
 from aligntune_core.errors import gist
-from aligntune_trl.tokenise import PLAIN_TEMPLATE
 
 log = logging.getLogger("aligntune")
 
@@ -76,39 +74,6 @@ def quantisation(config: TrainingConfig, precision: str) -> BitsAndBytesConfig |
             bnb_4bit_compute_dtype=weights_dtype(config, precision),
         )
     return None
-
-
-def own_tokenizer(name: str, revision: str | None, *, trust_remote_code: bool) -> Any:
-    """The tokenizer that comes with a model.
-
-    Raises:
-        ConfigError: there is none, or it is broken.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        problem = f"its tokenizer cannot be loaded: {gist(error)}"
-        raise ConfigError(problem, "give a whole model", field="model_name", value=name) from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what the library makes up where there are no files
-        problem = "it comes without a tokenizer"
-        raise ConfigError(problem, "copy the tokenizer's files into its folder", field="model_name", value=name)
-    return tokenizer
-
-
-def load_tokenizer(config: TrainingConfig, name: str) -> Any:
-    """The tokenizer, with a pad token and a chat template: its own, the given one, or the plain format."""
-    tokenizer = own_tokenizer(name, config.revision, trust_remote_code=config.trust_remote_code)
-    if tokenizer.eos_token is None:
-        log.warning("the tokenizer has no end-of-sequence token: the model will not learn to stop")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if config.chat_template:
-        tokenizer.chat_template = template_text(config.chat_template)
-    elif not tokenizer.chat_template:
-        begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id] and tokenizer.bos_token_id is not None
-        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + PLAIN_TEMPLATE
-        log.info("the tokenizer has no chat template: conversations are written as Question and Answer")
-    return tokenizer
 
 
 def _adapter(folder: str, options: dict[str, Any], auto: Any) -> Any:

@@ -20,6 +20,7 @@ from peft import PeftModel  # noqa: E402
 from aligntune_trl import loading, scoring  # noqa: E402
 from aligntune_trl.generate import answer, conversation, end_ids, verbatim  # noqa: E402
 from aligntune_trl.tokenise import Tokeniser  # noqa: E402
+from aligntune_trl.tokenizer import load_tokenizer, own_tokenizer  # noqa: E402
 
 log = logging.getLogger("aligntune")
 
@@ -40,14 +41,12 @@ class Opened:
         named = {"model_name": request.model, "chat_template": None, "attn_implementation": attention}
         self.config = request.config.decided(**named)
         self.precision = self._precision()
-        own = loading.own_tokenizer(
-            request.model, self.config.revision, trust_remote_code=self.config.trust_remote_code
-        )
+        own = own_tokenizer(request.model, self.config.revision, trust_remote_code=self.config.trust_remote_code)
         self.chat = request.row_format.endswith("messages") if request.row_format else bool(own.chat_template)
         if self.config.system_prompt and not self.chat:
             problem, remedy = "its tokenizer has no chat template, so it is asked as it stands", "leave it out"
             raise ConfigError(problem, remedy, field="system_prompt", value=self.config.system_prompt)
-        self.tokenizer = loading.load_tokenizer(self.config, request.model)
+        self.tokenizer = load_tokenizer(self.config, request.model)
 
     def _precision(self) -> str:
         """The run's, where this device can."""

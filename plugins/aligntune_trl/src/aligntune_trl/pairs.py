@@ -55,12 +55,12 @@ class PairTokeniser:
     def _texts(self, row: Mapping[str, Any]) -> tuple[str, str, str]:
         """The prompt, and the prompt with either answer."""
         if isinstance(row["prompt"], str):
-            end, prompt = self.tokenizer.eos_token or "", row["prompt"]
-            answers = (a if a.endswith(end) else a + end for a in (row["chosen"], row["rejected"]))
-            chosen, rejected = (prompt + answer for answer in answers)
+            prompt = row["prompt"]
+            chosen, rejected = (prompt + self._tokeniser.ended(row[c]) for c in ("chosen", "rejected"))
             return prompt, chosen, rejected
-        prompt = self._tokeniser.render(row["prompt"], ask=True)
-        chosen, rejected = (self._tokeniser.render([*row["prompt"], *row[c]]) for c in ("chosen", "rejected"))
+        writer, tools = self._tokeniser.writer, row.get("tools")
+        prompt = writer.write(row["prompt"], ask=True, tools=tools)
+        chosen, rejected = (writer.finished([*row["prompt"], *row[c]], tools=tools) for c in ("chosen", "rejected"))
         if not (chosen.startswith(prompt) and rejected.startswith(prompt)):
             problem = "the chat template writes the prompt differently once an answer follows"
             raise DataError(problem, "set a chat_template that does not", field="chat_template")
@@ -69,15 +69,14 @@ class PairTokeniser:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Pair]:
         """The rows as tokens, uncut."""
         texts = [self._texts(row) for row in rows]
-        special = isinstance(rows[0]["prompt"], str)
+        chat = not isinstance(rows[0]["prompt"], str)
+        chosen, rejected = (
+            zip(*self._tokeniser.encode([answers[c] for answers in texts], chat=chat), strict=True) for c in (1, 2)
+        )
         return [
-            self._pair(len(prompt), self._encoded(chosen, special), self._encoded(rejected, special))
-            for prompt, chosen, rejected in texts
+            self._pair(len(prompt), one, other)
+            for (prompt, _, _), one, other in zip(texts, chosen, rejected, strict=True)
         ]
-
-    def _encoded(self, text: str, special: bool) -> tuple[list[int], list[tuple[int, int]]]:
-        encoded = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
-        return encoded["input_ids"], encoded["offset_mapping"]
 
     def _pair(self, prompt: int, chosen: tuple[Any, Any], rejected: tuple[Any, Any]) -> Pair:
         """A token of which a part lies in an answer belongs to the answer; both share one prompt."""

@@ -12,6 +12,7 @@ from aligntune_core import (
     Environment,
     OpenModel,
     OpenRequest,
+    Preview,
     Support,
     TrainRequest,
     hookimpl,
@@ -84,6 +85,16 @@ def build_trainer(request: TrainRequest) -> BackendTrainer:
     from aligntune_trl.build import build
 
     return build(request)
+
+
+@hookimpl
+def build_preview(request: TrainRequest) -> Preview:
+    from aligntune_trl.quiet import hush
+
+    hush()
+    from aligntune_trl.preview import preview_of
+
+    return preview_of(request)
 
 
 @hookimpl

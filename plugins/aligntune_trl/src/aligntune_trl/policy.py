@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -20,8 +20,8 @@ from aligntune_trl.building import Loaded
 from aligntune_trl.dynamic import with_dynamic_sampling
 from aligntune_trl.evaluation import per_row
 from aligntune_trl.loop import guarded
+from aligntune_trl.prompts import PromptTokeniser, mended
 from aligntune_trl.rollouts import Failures, ModelScorer, RolloutRelay, Scorer, with_rewards
-from aligntune_trl.tokenise import IGNORED, Tokeniser, Tokens
 
 
 def rollout_arguments(config: RolloutConfig) -> dict[str, Any]:
@@ -92,20 +92,6 @@ class PolicyTrainer(TrlTrainer):
 
     def relay(self, events: RunEvents) -> RolloutRelay:
         return RolloutRelay(events, self.native, cast("RolloutConfig", self._request.config).rollout_steps)
-
-
-class PromptTokeniser:
-    """Tokenises prompts as TRL does: conversations up to where the answer begins, texts as they stand."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer, self._tokeniser = tokenizer, Tokeniser(tokenizer)
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Tokens]:
-        prompts = [row["prompt"] for row in rows]
-        chat = not isinstance(prompts[0], str)
-        texts = [self._tokeniser.render(prompt, ask=True) for prompt in prompts] if chat else prompts
-        found = self._tokenizer(texts, add_special_tokens=not chat, return_attention_mask=False, verbose=False)
-        return [Tokens(ids, [IGNORED] * len(ids)) for ids in found["input_ids"]]
 
 
 def check_prompts(loaded: Loaded, model: Any, tokeniser: PromptTokeniser, longest: int) -> None:
@@ -246,6 +232,7 @@ def load_policy(request: TrainRequest) -> Policy:
     """
     trl = building.library("GRPOTrainer", "GRPOConfig")
     loaded = building.begin(request, trl.GRPOConfig)
+    loaded = replace(loaded, request=mended(loaded.request, loaded.tokenizer))
     tokeniser, model = PromptTokeniser(loaded.tokenizer), building.load_policy(loaded)
     longest = cast("RolloutConfig", request.config).max_completion_length
     check_prompts(loaded, model, tokeniser, longest)

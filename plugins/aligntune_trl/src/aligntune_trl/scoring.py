@@ -15,6 +15,7 @@ from aligntune_core.config import RolloutConfig, TrainingConfig
 from aligntune_trl import loading
 from aligntune_trl.heads import onto_head
 from aligntune_trl.tokenise import Tokeniser
+from aligntune_trl.tokenizer import own_tokenizer, without_bos
 
 HEAD = "score"
 """The layer that gives the score; a causal model has none, and gets a new one."""
@@ -65,20 +66,20 @@ def load_scorer(config: TrainingConfig, tokenizer: Any, precision: str, *, new: 
 # what it reads
 
 
-def as_text(tokenizer: Any, item: Any) -> str:
+def as_text(tokeniser: Tokeniser, item: Any) -> str:
     """A question with its answer as the model was trained on it: in the chat template, or ended by end-of-sequence."""
     if isinstance(item, str):
-        end = tokenizer.eos_token or ""
-        return item if item.endswith(end) else item + end
+        return without_bos(tokeniser.tokenizer, tokeniser.ended(item))
     if not isinstance(item, list) or not all(isinstance(m, Mapping) for m in item):
         remedy = "pass a question with its answer, as text or as a list of {role, content}"
         raise ConfigError(f"is a {type(item).__name__}", remedy, field="inputs")
-    return Tokeniser(tokenizer).render(item)
+    return tokeniser.writer.finished(item)
 
 
 def scores(model: Any, tokenizer: Any, items: Sequence[Any], batch_size: int) -> list[float]:
     """The score of each question with its answer, all texts or all conversations, in float32."""
-    texts = [as_text(tokenizer, item) for item in items]
+    tokeniser = Tokeniser(tokenizer)
+    texts = [as_text(tokeniser, item) for item in items]
     special = bool(items) and isinstance(items[0], str)
     was_training = model.training
     model.eval()
@@ -129,7 +130,7 @@ def reward_model_of(config: RolloutConfig, precision: str, device: torch.device,
         return None
     name = config.reward_model_name
     try:
-        tokenizer = loading.own_tokenizer(name, None, trust_remote_code=config.trust_remote_code)
+        tokenizer = own_tokenizer(name, None, trust_remote_code=config.trust_remote_code)
         model = _frozen(name, tokenizer, config, precision)
     except ConfigError as error:
         raise ConfigError(error.problem, error.remedy, field="reward_model_name", value=name) from error

@@ -12,25 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligntune_core import ConfigError, DataError
-from aligntune_core.errors import gist
+from aligntune_core.config.template import PLAIN
+from aligntune_trl.conversation import Writer
+from aligntune_trl.marks import Span
 
 log = logging.getLogger("aligntune")
 
 IGNORED = -100
-
-PLAIN_TEMPLATE = """\
-{%- for message in messages -%}
-{%- if not loop.first %}{{ '\\n\\n' }}{% endif -%}
-{%- if message.role == 'assistant' -%}
-{{ 'Answer:\\n' + message.content + eos_token }}
-{%- elif message.role == 'user' -%}
-{{ 'Question:\\n' + message.content }}
-{%- else -%}
-{{ message.content }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt %}{{ '\\n\\nAnswer:\\n' }}{% endif -%}"""
-"""The plain prompt format, for a tokenizer that has no chat template. It is saved with the model."""
+PLAIN_TEMPLATE = PLAIN
+"""The plain prompt format, for a tokenizer that has no chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +32,11 @@ class Tokens:
 
     @property
     def trained(self) -> int:
-        return sum(label != IGNORED for label in self.labels)
+        """How many tokens the loss counts; the first of a row has nothing before it that could predict it."""
+        return sum(label != IGNORED for label in self.labels[1:])
 
     def cut(self, length: int) -> Tokens:
         return Tokens(self.input_ids[:length], self.labels[:length])
-
-
-Span = tuple[int, int]
 
 
 class Tokeniser:
@@ -64,63 +52,67 @@ class Tokeniser:
             remedy = "give a model with a tokenizer.json"
             raise DataError("its tokenizer cannot say where a token stands in the text", remedy, field="model_name")
         self.tokenizer, self.answers_only = tokenizer, answers_only
+        self.writer = Writer(tokenizer)
 
-    def render(self, messages: Sequence[Mapping[str, str]], *, ask: bool = False) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], *, ask: bool = False, tools: Any = None) -> str:
         """A conversation as text; `ask` ends it where the assistant's answer begins."""
-        try:
-            return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask))
-        except Exception as error:  # a template is a program, and may raise anything
-            roles = ", ".join(dict.fromkeys(m["role"] for m in messages))
-            problem = f"it fails on a conversation of {roles}: {gist(error)}"
-            remedy = "mend the template, or change the rows"
-            value = self.tokenizer.chat_template
-            raise ConfigError(problem, remedy, field="chat_template", value=value) from error
-
-    def _conversation(self, row: Mapping[str, Any]) -> tuple[str, list[Span]]:
-        """The text of a conversation and the spans of the answers in it."""
-        messages, context = row["messages"], row["context"]
-        text = self.render(messages)
-        spans = []
-        for turn in range(context, len(messages)):
-            if messages[turn]["role"] != "assistant":
-                continue
-            before = self.render(messages[:turn], ask=True)
-            until = text if turn == len(messages) - 1 else self.render(messages[: turn + 1])
-            if not (text.startswith(before) and text.startswith(until)):
-                problem = f"the chat template writes turn {turn + 1} differently once more turns follow"
-                remedy = "set assistant_only_loss: false, or give conversations of one answer"
-                raise DataError(problem, remedy, field="assistant_only_loss", value=True)
-            spans.append((len(before), len(until)))
-        return text, spans
+        return self.writer.write(messages, ask=ask, tools=tools)
 
     def _text(self, row: Mapping[str, Any]) -> tuple[str, list[Span]]:
         """The text of a verbatim row and the span of its answer."""
-        end = self.tokenizer.eos_token or ""
         if "text" in row:
-            text = row["text"] if row["text"].endswith(end) else row["text"] + end
+            text = self.ended(row["text"])
             return text, [(0, len(text))]
-        answer = row["completion"] if row["completion"].endswith(end) else row["completion"] + end
-        text = row["prompt"] + answer
+        text = row["prompt"] + self.ended(row["completion"])
         return text, [(len(row["prompt"]), len(text))]
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Tokens]:
-        """The rows as tokens, uncut."""
-        chat = "messages" in rows[0]
-        if not self.answers_only and chat:
-            pairs = [(text := self.render(row["messages"]), [(0, len(text))]) for row in rows]
-        else:
-            pairs = [self._conversation(row) if chat else self._text(row) for row in rows]
+    def ended(self, text: str) -> str:
+        """A verbatim text with the end of the sequence after it, once."""
+        end = self.tokenizer.eos_token or ""
+        return text if text.endswith(end) else text + end
+
+    def _whole(self, row: Mapping[str, Any]) -> tuple[str, list[Span]]:
+        """The text of a conversation of which every token is trained."""
+        text = self.writer.finished(row["messages"], tools=row.get("tools"))
+        return text, [(0, len(text))]
+
+    def encode(self, texts: Sequence[str], *, chat: bool) -> tuple[list[list[int]], list[list[Span]]]:
+        """The tokens of texts, and where in its text each stands.
+
+        A conversation has all its tokens from the template; to other text the tokenizer adds its own. Where that makes
+        two of the token that begins or ends a sequence, one is taken away, and that is told.
+        """
         encoded = self.tokenizer(
-            [text for text, _ in pairs],
+            list(texts),
             add_special_tokens=not chat,
             return_offsets_mapping=True,
             return_attention_mask=False,
             verbose=False,
         )
+        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        for tokens, places in zip(ids, offsets, strict=True):
+            self._mend(tokens, places)
+        return ids, offsets
+
+    def _mend(self, tokens: list[int], places: list[Span]) -> None:
+        """Take away the second of two tokens that begin a sequence, and of two that end it."""
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        while bos is not None and tokens[:2] == [bos, bos]:
+            del tokens[0], places[0]
+            self.writer.tell(f"rows begin with {self.tokenizer.bos_token} twice: one of them is taken away")
+        if eos is not None and tokens[-2:] == [eos, eos] and places[-1][0] == places[-1][1]:
+            del tokens[-1], places[-1]  # the one that the tokenizer added: it stands nowhere in the text
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Tokens]:
+        """The rows as tokens, uncut."""
+        chat = "messages" in rows[0]
+        written = self.writer.answers if chat and self.answers_only else self._whole if chat else self._text
+        pairs = [written(row) for row in rows]
+        found = self.encode([text for text, _ in pairs], chat=chat)
         everything = not self.answers_only or "text" in rows[0]
         return [
             Tokens(ids, list(ids) if everything else _labels(ids, offsets, spans))
-            for ids, offsets, (_, spans) in zip(encoded["input_ids"], encoded["offset_mapping"], pairs, strict=True)
+            for ids, offsets, (_, spans) in zip(*found, pairs, strict=True)
         ]
 
 

@@ -1,0 +1,119 @@
+"""The tokenizer: loading it, its chat template, and the tokens that begin and end what a model reads."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from aligntune_core import ConfigError
+from aligntune_core.config import TrainingConfig
+from aligntune_core.config.template import MARKS, PLAIN, TEMPLATES, template_text
+from aligntune_core.errors import gist
+
+log = logging.getLogger("aligntune")
+
+
+def own_tokenizer(name: str, revision: str | None, *, trust_remote_code: bool) -> Any:
+    """The tokenizer that comes with a model.
+
+    Raises:
+        ConfigError: there is none, or it is broken.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        problem = f"its tokenizer cannot be loaded: {gist(error)}"
+        raise ConfigError(problem, "give a whole model", field="model_name", value=name) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what the library makes up where there are no files
+        problem = "it comes without a tokenizer"
+        raise ConfigError(problem, "copy the tokenizer's files into its folder", field="model_name", value=name)
+    return tokenizer
+
+
+def tokenizer_name(config: TrainingConfig, model: Any) -> str:
+    """Where the tokenizer of the named or of the open model is from.
+
+    Raises:
+        ConfigError: an open model does not say it.
+    """
+    name = config.model_name or getattr(getattr(model, "config", None), "_name_or_path", "")
+    if not name:
+        remedy = "give the model's folder or hub name too, for its tokenizer"
+        raise ConfigError("is missing beside an open model", remedy, field="model_name")
+    return str(name)
+
+
+def load_tokenizer(config: TrainingConfig, name: str) -> Any:
+    """The tokenizer, with a pad token and a chat template: its own, the given one, or the plain format."""
+    return open_tokenizer(config, name)[0]
+
+
+def open_tokenizer(config: TrainingConfig, name: str) -> tuple[Any, str]:
+    """The tokenizer as `load_tokenizer` gives it, and where its template is from, as `Preview.template` says it.
+
+    Raises:
+        ConfigError: it cannot be loaded, or the template is none that it can write.
+    """
+    tokenizer = own_tokenizer(name, config.revision, trust_remote_code=config.trust_remote_code)
+    if tokenizer.eos_token is None:
+        log.warning("the tokenizer has no end-of-sequence token: the model will not learn to stop")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        text = "the tokenizer has no padding token: %s is used, and still trained where it ends an answer"
+        log.info(text, tokenizer.pad_token)
+    if config.chat_template:
+        tokenizer.chat_template = _given(config.chat_template, tokenizer)
+        return tokenizer, "chat_template"
+    if tokenizer.chat_template:
+        return tokenizer, "tokenizer"
+    tokenizer.chat_template = _begun(PLAIN, tokenizer)
+    log.info("the tokenizer has no chat template: conversations are written as Question and Answer")
+    return tokenizer, "plain"
+
+
+def _given(given: str, tokenizer: Any) -> str:
+    """The template of the setting; one with a name begins as the tokenizer begins a text.
+
+    Raises:
+        ConfigError: the tokenizer has not the tokens that it is made of.
+    """
+    if given not in TEMPLATES:
+        return template_text(given)
+    if missing := [mark for mark in MARKS[given] if mark not in tokenizer.get_vocab()]:
+        problem = f"the tokenizer has no token {missing[0]}"
+        raise ConfigError(problem, "set chat_template: plain", field="chat_template", value=given)
+    return _begun(TEMPLATES[given], tokenizer)
+
+
+def _begun(template: str, tokenizer: Any) -> str:
+    """A template that writes the token that begins a sequence, where the tokenizer does so with text."""
+    return ("{{ bos_token }}" if begins(tokenizer) else "") + template
+
+
+def begins(tokenizer: Any) -> bool:
+    """Whether the tokenizer itself puts a token before text that begins a sequence."""
+    return tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+
+
+def without_bos(tokenizer: Any, text: str) -> str:
+    """A text without the token that the tokenizer is going to put before it."""
+    if tokenizer.bos_token and text.startswith(tokenizer.bos_token) and begins(tokenizer):
+        return text.removeprefix(tokenizer.bos_token)
+    return text
+
+
+def special_tokens(tokenizer: Any) -> dict[str, int]:
+    """The tokens that are no text: how each is written → its number."""
+    return {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+
+def turn_ends(tokenizer: Any) -> frozenset[int]:
+    """The special tokens that the chat template writes after an answer; none where it cannot write a plain one."""
+    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        tail = str(tokenizer.apply_chat_template(turn, tokenize=False)).rpartition("b")[2]
+    except Exception:  # noqa: BLE001 - a template is a program, and may want other messages than these
+        return frozenset()
+    return frozenset(special_tokens(tokenizer).values()) & set(tokenizer(tail, add_special_tokens=False).input_ids)
