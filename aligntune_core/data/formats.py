@@ -38,20 +38,23 @@ class RowFormat:
     task: str = ""
 
 
+BESIDE = ("system", "tools")
+"""What any conversation may have in columns of its own."""
+FOLLOWING = "instruction_following"
+
 FORMATS: Mapping[Kind, tuple[RowFormat, ...]] = {
     "answers": (
-        RowFormat("messages", ("messages",), (), answers.messages, "chat_completion"),
-        RowFormat(
-            "prompt_completion", ("prompt", "completion"), (), answers.prompt_completion, "instruction_following"
-        ),
-        RowFormat("instruction", ("instruction", "output"), ("input",), answers.instruction, "instruction_following"),
+        RowFormat("messages", ("messages",), BESIDE, answers.messages, "chat_completion"),
+        RowFormat("sharegpt", ("conversations",), BESIDE, answers.sharegpt, "chat_completion"),
+        RowFormat("prompt_completion", ("prompt", "completion"), ("tools",), answers.prompt_completion, FOLLOWING),
+        RowFormat("instruction", ("instruction", "output"), ("input", *BESIDE), answers.instruction, FOLLOWING),
         RowFormat("text", ("text",), (), answers.text, "text_generation"),
     ),
     "preferences": (RowFormat("preference", ("chosen", "rejected"), ("prompt",), preferences.preference),),
     "prompts": (
         RowFormat("prompt", ("prompt",), (), prompts.prompt),
         RowFormat("messages", ("messages",), (), prompts.messages),
-        RowFormat("instruction", ("instruction",), ("input",), prompts.instruction, "instruction_following"),
+        RowFormat("instruction", ("instruction",), ("input",), prompts.instruction, FOLLOWING),
     ),
 }
 """By what an algorithm learns from; where several fit, the first."""
@@ -75,10 +78,15 @@ def recognise(
     for candidate in FORMATS[kind]:
         if set(candidate.required) <= set(columns):
             return candidate
-    shapes = "; or ".join("+".join(f.required) for f in FORMATS[kind])
+    raise no_format(columns, field, name, FORMATS[kind])
+
+
+def no_format(columns: Collection[str], field: str, name: str, formats: Collection[RowFormat]) -> DataError:
+    """The error of rows that have the columns of none of these formats."""
+    shapes = "; or ".join("+".join(f.required) for f in formats)
     remedy = f"rows need {shapes}; rename yours with column_mapping"
     what = f"the columns are {', '.join(sorted(columns)[:12])}" if columns else "the rows have no columns"
-    raise DataError(what, remedy, field=field, value=name)
+    return DataError(what, remedy, field=field, value=name)
 
 
 def known_columns(kind: Kind) -> list[str]:
