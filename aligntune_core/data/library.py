@@ -59,14 +59,29 @@ def read_source(
     try:
         if source.kind == "hub":
             return datasets.load_dataset(source.name, split=split or "train", streaming=streaming)
-        files = [str(path) for path in source.files]
+        where = {"data_files": [str(path) for path in source.files], "split": split or "train", "streaming": streaming}
         key = f"sha256-{sha256[:32]}" if sha256 else None
-        where: dict[str, Any] = {"data_files": files, "split": split or "train", "streaming": streaming}
-        return datasets.load_dataset(source.builder, key, **where, **options)
+        try:
+            return datasets.load_dataset(source.builder, key, **where, **options)
+        except datasets.exceptions.DatasetGenerationError as error:
+            if not (looked := _longer_look(source, error)):
+                raise
+            return datasets.load_dataset(source.builder, key, **where, **options, chunksize=looked)
     except ValueError as error:
         raise _refused(error, source, split, field) from error
     except (OSError, datasets.exceptions.DatasetsError) as error:
         raise unreadable(error.__cause__ or error, source, field) from error
+
+
+CHUNK = 10 * 2**20
+"""Bytes of JSON from which the library infers what stands in a file."""
+
+
+def _longer_look(source: Source, error: BaseException) -> int:
+    """The bytes to infer from where a row beyond the first ones has keys that none of them had; 0: it is not that."""
+    sizes = [path.stat().st_size for path in source.files]
+    longer = source.builder == "json" and max(sizes) > CHUNK and "cast" in str(error.__cause__).lower()
+    return max(sizes) + 1 if longer else 0
 
 
 def _refused(error: ValueError, source: Source, split: str | None, field: str) -> ConfigError | DataError:
