@@ -119,11 +119,9 @@ def test_what_a_table_filled_up_with_none_is_taken_out_again() -> None:
 
 
 def test_json_text_is_read_as_what_it_says() -> None:
-    calls = {"id": "c1", "function": {"name": "add", "arguments": json.dumps(CALL["function"]["arguments"])}}  # type: ignore[index]
-    row = {
-        "messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": [calls]}],
-        "tools": json.dumps([TOOL]),
-    }
+    calls = {"id": "c1", "function": {"name": "add", "arguments": json.dumps(CALL["function"]["arguments"])}}
+    called = [ASKED, {"role": "assistant", "content": None, "tool_calls": [calls]}]
+    row = {"messages": called, "tools": json.dumps([TOOL])}
     shaped = load([row]).train[0]
     assert shaped["messages"][1] == {"role": "assistant", "content": "", "tool_calls": [{**CALL, "id": "c1"}]}
     assert shaped["tools"] == [TOOL]

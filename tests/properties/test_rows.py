@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aligntune_core.config import Layer, SftConfig, build_config
 from aligntune_core.data.read import Rows, load_rows
-from aligntune_core.errors import DataError
+from aligntune_core.errors import ConfigError, DataError
 
 KEYS = ("role", "content", "from", "value", "tool_calls", "name", "weight")
 COLUMNS = (
@@ -36,17 +36,17 @@ def tables(draw: st.DrawFn) -> list[dict[str, Any]]:
     return draw(st.lists(st.fixed_dictionaries(dict.fromkeys(columns, VALUE)), min_size=1, max_size=4))
 
 
-def shaped(rows: list[dict[str, Any]], system_prompt: str | None) -> Rows | None:
-    """The rows as they are shaped; None where they were refused, in words that name the place."""
+def shaped(rows: list[dict[str, Any]], system_prompt: str | None = None) -> Rows | DataError | ConfigError:
+    """The rows as they are shaped, or how they were refused."""
     try:
         return load_rows(build_config(SftConfig, [Layer({"system_prompt": system_prompt})]), rows)
-    except DataError as error:
-        assert len(str(error).splitlines()) == 1
-        assert PLACE.search(error.problem), error
-        return None
-    except Exception as error:
-        assert getattr(error, "field", None) in ("system_prompt", "column_mapping"), error
-        return None
+    except (DataError, ConfigError) as error:
+        return error
+
+
+def check_refusal(error: DataError | ConfigError) -> None:
+    assert len(str(error).splitlines()) == 1
+    assert error.field == "system_prompt" or PLACE.search(error.problem), error
 
 
 def check(rows: Rows) -> None:
@@ -66,9 +66,11 @@ def check(rows: Rows) -> None:
 @given(rows=tables(), system_prompt=st.none() | st.just("Be kind."))
 def test_any_rows_are_shaped_or_refused(rows: list[dict[str, Any]], system_prompt: str | None) -> None:
     found = shaped(rows, system_prompt)
-    if found is not None:
-        assert len(found.train) == len(rows)
-        check(found)
+    if isinstance(found, DataError | ConfigError):
+        check_refusal(found)
+        return
+    assert len(found.train) == len(rows)
+    check(found)
 
 
 SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -80,10 +82,7 @@ TALK = st.lists(
 @given(talks=st.lists(TALK, min_size=1, max_size=4))
 def test_a_conversation_means_the_same_in_every_format(talks: list[list[dict[str, str]]]) -> None:
     sharegpt = [[{"from": SPEAKERS[m["role"]], "value": m["content"]} for m in talk] for talk in talks]
-    plain, other, shared = (
-        shaped([{column: value} for value in values], None)
-        for column, values in (("messages", talks), ("dialogue", talks), ("conversations", sharegpt))
-    )
-    assert plain is not None and other is not None and shared is not None
-    assert list(plain.train) == list(other.train) == list(shared.train)
-    assert [row["messages"] for row in plain.train] == talks
+    for column, values in (("messages", talks), ("dialogue", talks), ("conversations", sharegpt)):
+        found = shaped([{column: value} for value in values])
+        assert isinstance(found, Rows)
+        assert [row["messages"] for row in found.train] == talks
