@@ -149,14 +149,14 @@ def check_objects(config: TrainingConfig, *, model: bool, train_dataset: bool, e
     """
     decided = {
         "model": (model, ("load_in_4bit", "load_in_8bit", "attn_implementation")),
-        "train_dataset": (train_dataset, ("dataset_name", "dataset_weights", "split")),
+        "train_dataset": (train_dataset, ("dataset_name", "dataset_weights", "split", "streaming")),
         "eval_dataset": (eval_dataset, ("eval_dataset_name", "eval_fraction")),
     }
     found = [
         Problem.of(name, f"has no effect beside {what}", f"leave out {name} or {what}", value=getattr(config, name))
         for what, (passed, names) in decided.items()
         for name in names
-        if passed and getattr(config, name)
+        if passed and getattr(config, name, None)
     ]
     if found:
         raise ConfigError(found)

@@ -157,6 +157,9 @@ class SftSettings(TrainingSettings, total=False):
     packing: bool | None
     """Put several short rows into one sequence; refused where rows could see each other."""
 
+    streaming: bool | None
+    """Read rows while they are trained, so that memory does not grow with their number; needs max_steps."""
+
     assistant_only_loss: bool | None
     """Train the answers only; unset: yes where a row has a question and an answer."""
 

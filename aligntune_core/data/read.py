@@ -19,6 +19,7 @@ from aligntune_core.data.parts import unused_keys
 from aligntune_core.data.prompts import RESERVED
 from aligntune_core.data.reading import Reading, contents, find_reading
 from aligntune_core.data.source import find_source
+from aligntune_core.data.stream import Lane, RowStream
 from aligntune_core.errors import ConfigError, DataError
 from aligntune_core.rewards.values import ROW
 
@@ -44,7 +45,8 @@ class Rows:
 
     def summary(self) -> dict[str, Any]:
         """What `run.json` keeps of the data."""
-        return {"source": self.source, "rows": len(self.train), "sha256": self.sha256}
+        rows = None if isinstance(self.train, RowStream) else len(self.train)  # of a stream nobody knows
+        return {"source": self.source, "rows": rows, "sha256": self.sha256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def shaper(rows: Any, reading: Reading, config: TrainingConfig) -> Callable[[Map
     clean = without_filling(rows.features)
 
     def shape(row: Mapping[str, Any]) -> dict[str, Any]:
-        used = {column: clean(column, row[column]) for column in reading.columns.values()}
+        used = {column: clean(column, row.get(column)) for column in reading.columns.values()}
         try:
             return reading.format.shape(reading.ours({**row, **used}, config.rows), config.system_prompt)
         except ValueError as error:
@@ -157,7 +159,8 @@ def _read(tables: Sequence[Table], config: TrainingConfig, field: str, most: int
         reading = find_reading(contents(rows), mapping, field, table.name, config.rows)
         if most and len(tables) == 1:
             rows = rows.select(range(min(most, len(rows))))
-        announce(rows, f"{len(rows)} rows, ", reading, table.name, config)
+        count = "" if getattr(config, "streaming", False) and field == "dataset_name" else f"{len(rows)} rows, "
+        announce(rows, count, reading, table.name, config)
         shaped = _shaped(rows, reading, config, field, table.name)
         parts.append(Part(table.name, reading, shaped, shape_of(shaped[0], config.rows)))
     check_alike(parts, field)
@@ -206,6 +209,8 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
         DataError: a file or a row is wrong; file, line or row, column and remedy are named.
         ConfigError: a setting that these rows cannot honour.
     """
+    if getattr(config, "streaming", False):
+        return _streamed(config, eval_dataset)
     field = "dataset_name"
     names = [None] if train_dataset is not None else config.dataset_names
     tables = [_found(train_dataset, name, config.split, field) for name in names]
@@ -219,6 +224,22 @@ def load_rows(config: TrainingConfig, train_dataset: Any = None, eval_dataset: A
         log.warning("batch_size = %d: there are %d rows, so a batch holds no more", config.batch_size, len(train))
     source = ", ".join(table.name for table in tables)
     return Rows(train, held_back, shape, joint_task(parts), source, _digest_of(tables, train))
+
+
+def _streamed(config: TrainingConfig, eval_dataset: Any) -> Rows:
+    """Rows that are read while they are trained; the first ones are looked at now."""
+    field = "dataset_name"
+    found = [Lane(name, config, field) for name in config.dataset_names]
+    parts = _read([Table(table_of(lane.head()), lane.name) for lane in found], config, field)
+    lanes = [(lane, part.reading.of_raw(config.column_mapping)) for lane, part in zip(found, parts, strict=True)]
+    stream = RowStream(lanes, config)
+    _refuse_misfits(config, stream.shape)
+    evaluates = eval_dataset is not None or config.eval_dataset_name
+    held_back = read_eval(stream.shape, config, eval_dataset) if evaluates else None
+    digests = [lane.source.sha256() or "" for lane in found]
+    sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    source = ", ".join(lane.name for lane in found)
+    return Rows(stream, held_back, stream.shape, joint_task(parts), source, sha256)
 
 
 def _held_back(train: Any, shape: str, config: TrainingConfig, eval_dataset: Any) -> tuple[Any, Any]:

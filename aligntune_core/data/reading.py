@@ -60,6 +60,11 @@ class Reading:
             problem = problem.replace(f"column '{ours}'", f"column '{theirs}'")
         return problem
 
+    def of_raw(self, mapping: Mapping[str, str]) -> Reading:
+        """The same, of rows that a `column_mapping` has not renamed, and with columns that only later rows may have."""
+        names = {column: column for column in self.format.optional} | dict(self.columns)
+        return Reading(self.format, {ours: mapping.get(theirs, theirs) for ours, theirs in names.items()})
+
     def __str__(self) -> str:
         return f"{self.format.name} from {'+'.join(self.columns.values())}"
 

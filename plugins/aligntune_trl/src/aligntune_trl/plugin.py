@@ -40,7 +40,7 @@ _CRITIC = _ROLLOUT | {
     "missing_eos_penalty",
 }
 _CLAIMS = {
-    "sft": (_cells(_ANSWERS, "causal_lm"), _SHARED | {"max_seq_length", "packing", "assistant_only_loss"}),
+    "sft": (_cells(_ANSWERS, "causal_lm"), _SHARED | {"max_seq_length", "packing", "streaming", "assistant_only_loss"}),
     "dpo": (_cells(_ASKED, "causal_lm"), _SHARED | {"max_seq_length", "beta", "loss_type"}),
     "reward": (_cells(_ASKED, "causal_lm", "classification"), _SHARED | {"max_seq_length"}),
     "ppo": (_cells(_ASKED, "causal_lm"), _CRITIC),
