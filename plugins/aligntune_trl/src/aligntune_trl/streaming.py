@@ -126,6 +126,10 @@ class StreamTrainer(TrlTrainer):
         super().__init__(*parts)
         self._stream = stream
 
+    def facts(self) -> dict[str, Any]:
+        """What streaming adds to `resolved`."""
+        return {"streaming": True}
+
     def train(self, events: RunEvents) -> None:
         """Run TRL's loop.
 
