@@ -10,14 +10,12 @@ from typing import Any
 from aligntune_core import ConfigError, DataError, RunEvents
 from aligntune_trl.base import TrlTrainer
 from aligntune_trl.generate import SAMPLED
-from aligntune_trl.tokenise import Tokeniser, Tokens
+from aligntune_trl.tokenise import NAMED, Tokeniser, Tokens
 
 log = logging.getLogger("aligntune")
 
 CHUNK = 64
 """Rows that are tokenised at once."""
-NAMED = 5
-"""Rows that are named when they are left out; of more the number is told at the end."""
 
 
 class TokenStream:
