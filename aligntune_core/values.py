@@ -81,10 +81,12 @@ class TrainRequest:
         config: the validated settings (frozen).
         environment: what this machine is.
         model: the user's open model, or None where `config.model_name` says what to load.
-        train_rows, eval_rows: `datasets.Dataset` of one row format, or None for `eval_rows`.
+        train_rows, eval_rows: `datasets.Dataset` of one row format, or None for `eval_rows`; with `config.streaming`,
+            `train_rows` is an iterable without end that gives the same rows each time.
         row_format: `text`: the column text. `prompt_completion`: prompt and completion, joined as they stand; the
             completion is trained. `messages`: messages, and context, the number of leading messages that are never
-            trained; a `system_prompt` is among them already. `preference`, `preference_messages`: prompt, chosen and
+            trained; a `system_prompt` is among them already; and tools, the JSON schemas that the row has or None, where
+            any row has some. `preference`, `preference_messages`: prompt, chosen and
             rejected, three texts or three lists of messages. `prompt`, `prompt_messages`: prompt, the columns that
             rewards are given, and aligntune_row, the row's number.
         rewards: what scores an answer, for algorithms that learn from rewards; a reward model is

@@ -58,7 +58,11 @@ def _data_names(value: object) -> object:
     if isinstance(value, str) and "," in value and not _exists(value):
         value = tuple(part.strip() for part in value.split(",") if part.strip()) or value
     if isinstance(value, list | tuple):
-        alone = len(value) == 1 and isinstance(value[0], str) and "," not in value[0]
+        if not value:
+            raise problem("must not be empty")
+        if wrong := [part for part in value if not isinstance(part, str)]:
+            raise problem(f"each must be text, and {wrong[0]!r:.40} is none")
+        alone = len(value) == 1 and "," not in value[0]
         return value[0] if alone else tuple(value)
     return value
 
