@@ -87,7 +87,7 @@ class TrainRequest:
             completion is trained. `messages`: messages, and context, the number of leading messages that are never
             trained; a `system_prompt` is among them already; and, where any row has some, tools: JSON schemas, or None.
             `preference`, `preference_messages`: prompt, chosen and rejected, three texts or three lists of messages.
-            `prompt`, `prompt_messages`: prompt, the columns that rewards are given, and aligntune_row, the row's number.
+            `prompt`, `prompt_messages`: prompt, what rewards are given, and aligntune_row, the row's number.
         rewards: what scores an answer, for algorithms that learn from rewards; a reward model is
             `config.reward_model_name`, which the backend loads.
         work_dir: where checkpoints are written before core takes them; exists only while training.
