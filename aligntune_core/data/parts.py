@@ -18,6 +18,8 @@ SHAREGPT_ROLES: Mapping[str, str] = {
 CALLING = ("function_call",)
 """Speakers in ShareGPT files whose words are calls of tools, as JSON."""
 READ = ("role", "content", "from", "value", "tool_calls", "name", "tool_call_id")
+PLAIN = ("user", "assistant", "system", "developer")
+"""Roles of which role and content are all there is, unless tools are called."""
 Message = dict[str, Any]
 """One turn: role, content, and perhaps what `messages_of` keeps of tools."""
 
@@ -45,7 +47,12 @@ def _role_of(message: Any, where: str) -> str:
     return str(role)
 
 
-def _message(message: Mapping[str, Any], where: str) -> Message:
+def _message(message: Any, column: str, turn: int) -> Message:
+    if isinstance(message, dict) and message.get("role") in PLAIN and not message.get("tool_calls"):
+        content = message.get("content")
+        if isinstance(content, str):  # nearly every message is this
+            return {"role": message["role"], "content": content}
+    where = f"column '{column}', message {turn}"
     role = _role_of(message, where)
     content = message.get("value") if message.get("content") is None else message["content"]
     if message.get("from") in CALLING and message.get("role") is None:
@@ -72,7 +79,7 @@ def messages_of(value: Any, column: str) -> list[Message]:
         raise ValueError(f"column '{column}': {kind_of(value)}, expected a list of {{role, content}}")
     if not value:
         raise ValueError(f"column '{column}': an empty list")
-    return [_message(message, f"column '{column}', message {turn}") for turn, message in enumerate(value, 1)]
+    return [_message(message, column, turn) for turn, message in enumerate(value, 1)]
 
 
 def unused_keys(value: Any) -> set[str]:

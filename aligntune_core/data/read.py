@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aligntune_core.config.template import template_text
 from aligntune_core.data.formats import LEARNT, check_mapping, is_chat, shape_of
 from aligntune_core.data.heads import check_files
-from aligntune_core.data.library import as_dataset, read_source, table_of, without_filling
+from aligntune_core.data.library import as_dataset, may_be_filled, read_source, rows_of, table_of, without_filling
 from aligntune_core.data.mixing import Part, check_alike, join, joint_task
 from aligntune_core.data.parts import unused_keys
 from aligntune_core.data.prompts import RESERVED
@@ -88,7 +88,7 @@ def _shaped(rows: Any, reading: Reading, config: TrainingConfig, field: str, nam
     bad: list[str] = []
     shaped_rows: list[dict[str, Any]] = []
     shape = shaper(rows, reading, config)
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows_of(rows), 1):
         try:
             shaped_rows.append(shape(row))
             if shape_of(shaped_rows[-1], config.rows) != shape_of(shaped_rows[0], config.rows):
@@ -106,12 +106,14 @@ def _shaped(rows: Any, reading: Reading, config: TrainingConfig, field: str, nam
 
 def shaper(rows: Any, reading: Reading, config: TrainingConfig) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """Raw row → the row as backends get it; a ValueError says the column, as it is called in the data, and why."""
-    clean = without_filling(rows.features)
+    clean, features = without_filling(rows.features), rows.features
+    nested = [theirs for ours, theirs in reading.columns.items() if ours == "tools" or may_be_filled(features, theirs)]
 
     def shape(row: Mapping[str, Any]) -> dict[str, Any]:
-        used = {column: clean(column, row.get(column)) for column in reading.columns.values()}
+        if nested:
+            row = {**row, **{column: clean(column, row.get(column)) for column in nested}}
         try:
-            return reading.format.shape(reading.ours({**row, **used}, config.rows), config.system_prompt)
+            return reading.format.shape(reading.ours(row, config.rows), config.system_prompt)
         except ValueError as error:
             raise ValueError(reading.in_their_words(str(error))) from error
 
