@@ -82,7 +82,7 @@ class TrainRequest:
         environment: what this machine is.
         model: the user's open model, or None where `config.model_name` says what to load.
         train_rows, eval_rows: `datasets.Dataset` of one row format, or None for `eval_rows`; with `config.streaming`,
-            `train_rows` is an iterable without end that gives the same rows each time.
+            `train_rows` is an iterable, whose `endless()` gives rows to train, the same ones each time.
         row_format: `text`: the column text. `prompt_completion`: prompt and completion, joined as they stand; the
             completion is trained. `messages`: messages, and context, the number of leading messages that are never
             trained; a `system_prompt` is among them already; and, where any row has some, tools: JSON schemas, or None.

@@ -125,7 +125,7 @@ def _objects(source: Source, field: str) -> Iterator[dict[str, Any]]:
 
 
 class RowStream:
-    """Shaped rows without end, and the same ones each time they are read.
+    """Shaped rows, the same ones each time they are read: `endless` for training, or one pass in the files' order.
 
     Args:
         lanes: the data sets, which follow each other, each with its reading (of its raw columns).
@@ -142,17 +142,21 @@ class RowStream:
         first = self._shape(next(iter(lane)), 1, lane, reading, lane.clean)
         self.shape = shape_of(first, config.rows)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def endless(self) -> Iterator[dict[str, Any]]:
         """Pass after pass over all rows, each in an order of its own.
 
         Raises:
             DataError: a row cannot be read or shaped; its number is told.
         """
         for number in itertools.count():
-            yield from shuffled(self.one_pass(), f"{self._config.seed}-{number}")
+            yield from shuffled(self, f"{self._config.seed}-{number}")
 
-    def one_pass(self) -> Iterator[dict[str, Any]]:
-        """The rows in the order of the files."""
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows in the order of the files, once.
+
+        Raises:
+            DataError: as `endless`.
+        """
         rows = itertools.chain.from_iterable(self._rows_of(lane, reading) for lane, reading in self._lanes)
         return itertools.islice(rows, self._config.max_samples)
 

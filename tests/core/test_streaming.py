@@ -29,7 +29,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def questions(rows: Any, count: int) -> list[str]:
-    return [row["messages"][0]["content"] for row in islice(rows.train, count)]
+    return [row["messages"][0]["content"] for row in islice(rows.train.endless(), count)]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_streamed_rows_are_the_rows_that_are_read_whole(tmp_path: Path, suffix: 
     {"jsonl": table.to_json, "csv": table.to_csv, "parquet": table.to_parquet}[suffix](str(path))
     whole = load_rows(build_config(SftConfig, [Layer({"dataset_name": str(path)})]))
     streamed = load(dataset_name=str(path))
-    assert list(streamed.train.one_pass()) == list(whole.train)
+    assert list(streamed.train) == list(whole.train)
     assert (streamed.shape, streamed.task, streamed.sha256) == (whole.shape, whole.task, whole.sha256)
     assert streamed.summary()["rows"] is None
 
@@ -76,14 +76,14 @@ def test_tools_that_only_later_rows_have_come_as_they_are(tmp_path: Path) -> Non
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     called = [talk[0], {"role": "assistant", "content": "", "tool_calls": [call]}]
     rows = [{"messages": talk}] * 150 + [{"messages": called, "tools": [{"name": "f"}]}]
-    last = list(load(dataset_name=write(tmp_path / "rows.jsonl", rows)).train.one_pass())[-1]
+    last = list(load(dataset_name=write(tmp_path / "rows.jsonl", rows)).train)[-1]
     assert last == {"messages": called, "context": 0, "tools": [{"name": "f"}]}
 
 
 def test_several_data_sets_are_streamed_one_after_the_other(asked: str, tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     other = write(tmp_path / "other.jsonl", [{"messages": talk}])
-    rows = list(load(dataset_name=[asked, other]).train.one_pass())
+    rows = list(load(dataset_name=[asked, other]).train)
     assert [len(rows), rows[-1]["messages"]] == [31, talk]
 
 
@@ -108,7 +108,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
             file.writelines(json.dumps({"text": f"{n} " + "word " * 100}) + "\n" for n in range(count))
         rows = load(dataset_name=str(path))
         tracemalloc.start()
-        for _ in islice(rows.train, count):
+        for _ in islice(rows.train.endless(), count):
             pass
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -131,7 +131,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_when_it_is_met(tmp_path: Path, bad: dict[str, Any], words: str) -> None:
     rows = load(dataset_name=write(tmp_path / "rows.jsonl", [*(ASKED[:1] * 200), bad]))
     with pytest.raises(DataError) as caught:
-        list(rows.train.one_pass())
+        list(rows.train)
     assert words in caught.value.problem
     assert caught.value.exit_code == 2
 
@@ -144,13 +144,13 @@ def test_a_bad_line_beyond_what_is_checked_is_named(
     lines = path.read_text("utf-8").splitlines()
     path.write_text("\n".join([*lines * 5, "{'no'}", lines[0]]) + "\n", "utf-8")
     with pytest.raises(DataError, match="line 151 is not JSON"):
-        list(load(dataset_name=asked).train.one_pass())
+        list(load(dataset_name=asked).train)
 
 
 def test_rows_without_an_answer_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"prompt": "p", "completion": "" if n % 100 == 99 else "c"} for n in range(1000)]
     with caplog.at_level(logging.WARNING, "aligntune"):
-        list(load(dataset_name=write(tmp_path / "rows.jsonl", rows)).train.one_pass())
+        list(load(dataset_name=write(tmp_path / "rows.jsonl", rows)).train)
     assert caplog.text.count("has nothing to train") == 5
     assert "row 200 of " in caplog.text
 

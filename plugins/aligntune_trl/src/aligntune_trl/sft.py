@@ -56,7 +56,7 @@ def build_sft(request: TrainRequest) -> TrlTrainer:
         held_back = tokenise_dataset(request.eval_rows, tokeniser, longest, "eval_dataset_name")
     model = building.load_policy(loaded)
     if config.streaming:
-        stream = TokenStream(rows, tokeniser, longest, partial(loading.check_lengths, model))
+        stream = TokenStream(rows.endless, tokeniser, longest, partial(loading.check_lengths, model))
         train = as_dataset(stream)
     else:
         loading.check_lengths(model, train["input_ids"])

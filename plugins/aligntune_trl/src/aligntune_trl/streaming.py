@@ -22,7 +22,7 @@ class TokenStream:
     """Tokens of rows without end.
 
     Args:
-        rows: shaped rows, the same ones whenever they are read.
+        rows: gives shaped rows, the same ones whenever it is called.
         tokeniser: of the model.
         longest: tokens of a row; longer ones are cut.
         check: raises where a row is longer than the model can read, or holds tokens that it does not know.
@@ -33,7 +33,7 @@ class TokenStream:
 
     def __init__(
         self,
-        rows: Iterable[Mapping[str, Any]],
+        rows: Callable[[], Iterator[Mapping[str, Any]]],
         tokeniser: Tokeniser,
         longest: int,
         check: Callable[[Iterable[list[int]]], None],
@@ -48,7 +48,7 @@ class TokenStream:
             DataError: a row is wrong, or of very many rows none has a trained token.
         """
         self.read = self.cut = self.left_out = 0
-        rows = iter(self._rows)
+        rows = self._rows()
         while chunk := list(itertools.islice(rows, CHUNK)):
             for tokens in self._tokeniser(chunk):
                 if kept := self._kept(tokens):
