@@ -99,8 +99,6 @@ def _shaped(rows: Any, reading: Reading, config: TrainingConfig, field: str, nam
         more = f" and {len(bad) - SHOWN} more rows" if len(bad) > SHOWN else ""
         raise DataError("; ".join(bad[:SHOWN]) + more, "mend or remove these rows", field=field, value=name)
     _check_learnt(shaped_rows, config, field, name)
-    if config.rows == "prompts":
-        shaped_rows = [{**row, ROW: number} for number, row in enumerate(shaped_rows, 1)]
     return shaped_rows
 
 
@@ -153,7 +151,7 @@ def _read(tables: Sequence[Table], config: TrainingConfig, field: str, most: int
         most: of a single table, the rows that are wanted.
     """
     check_mapping(config.column_mapping, {c for table in tables for c in table.rows.column_names}, config.rows)
-    parts = []
+    parts: list[Part] = []
     for table in tables:
         there = table.rows.column_names
         mapping = {ours: theirs for ours, theirs in config.column_mapping.items() if theirs in there}
@@ -164,6 +162,9 @@ def _read(tables: Sequence[Table], config: TrainingConfig, field: str, most: int
         count = "" if getattr(config, "streaming", False) and field == "dataset_name" else f"{len(rows)} rows, "
         announce(rows, count, reading, table.name, config)
         shaped = _shaped(rows, reading, config, field, table.name)
+        if config.rows == "prompts":
+            before = sum(len(part.rows) for part in parts)
+            shaped = [{**row, ROW: number} for number, row in enumerate(shaped, before + 1)]
         parts.append(Part(table.name, reading, shaped, shape_of(shaped[0], config.rows)))
     check_alike(parts, field)
     return parts

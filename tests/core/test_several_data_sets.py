@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aligntune_core.config import Layer, SftConfig, build_config
+from aligntune_core.config import CONFIGS, Layer, SftConfig, build_config
 from aligntune_core.data.read import Rows, load_rows
 from aligntune_core.errors import ConfigError, DataError
 
@@ -162,3 +162,11 @@ def test_keys_that_come_late_in_a_long_file_are_read(tmp_path: Path, monkeypatch
     rows = [{"messages": [asked, answered]}] * 900 + [{"messages": [asked, {**answered, "tool_calls": [call]}]}]
     last = load(dataset_name=write(tmp_path / "long.jsonl", rows)).train[-1]
     assert last["messages"][1]["tool_calls"] == [call]
+
+
+def test_prompts_of_several_data_sets_are_numbered_through(tmp_path: Path) -> None:
+    names = [write(tmp_path / f"{n}.jsonl", [{"prompt": n}, {"prompt": n * 2}]) for n in "ab"]
+    config = build_config(CONFIGS["grpo"], [Layer({"dataset_name": names, "reward_functions": "numeric_match"})])
+    assert [(row["prompt"], row["aligntune_row"]) for row in load_rows(config).train] == [
+        ("a", 1), ("aa", 2), ("b", 3), ("bb", 4),
+    ]  # fmt: skip
