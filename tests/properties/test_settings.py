@@ -115,6 +115,7 @@ def valid(cls: type[TrainingConfig]) -> st.SearchStrategy[dict[str, Any]]:
 AT_ODDS = (
     *("beside", "combined", "with an adapter", "not installed", "has no effect", "give one for each"),
     *("no multiple", "always 1", "not less than", "at least 2", "advantages of all others"),
+    *("is not known", "are streamed"),
 )
 
 
