@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from aligntune_trl import streaming
+from aligntune_trl import token_stream
 from safetensors.torch import load_file
 
 from aligntune_core import Callback, ConfigError, DataError, RunInterrupted
@@ -109,11 +109,11 @@ def test_rows_that_are_cut_or_left_out_are_counted(streamed, caplog):
 
 
 def test_a_stream_of_which_nothing_is_trained_ends(streamed, monkeypatch):
-    monkeypatch.setattr(streaming, "HOPELESS", 50)
+    monkeypatch.setattr(token_stream, "HOPELESS", 50)
     with pytest.raises(DataError, match="none of 50 rows has a trained token within 8 tokens; raise max_seq_length"):
         streamed([{"prompt": "Why? " * 100, "completion": "So."}] * 3, max_seq_length=8)
 
 
 def test_several_processes_are_refused():
     with pytest.raises(ConfigError, match="streaming = True: trains in one process, and there are 2"):
-        streaming.check_one_process(2)
+        token_stream.check_one_process(2)

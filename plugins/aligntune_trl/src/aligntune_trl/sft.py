@@ -13,7 +13,7 @@ from aligntune_trl import building, loading
 from aligntune_trl.base import TrlTrainer
 from aligntune_trl.loop import guarded, per_token
 from aligntune_trl.packing import check_rows_stay_apart, pack
-from aligntune_trl.streaming import StreamTrainer, TokenStream, as_dataset, check_one_process, first_rows
+from aligntune_trl.token_stream import StreamTrainer, TokenStream, as_dataset, check_one_process, first_rows
 from aligntune_trl.tokenise import Tokeniser, Tokens, tokenise_dataset
 
 
