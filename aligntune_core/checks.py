@@ -150,14 +150,14 @@ def check_objects(config: TrainingConfig, *, model: bool, train_dataset: bool, e
     """
     decided = {
         "model": (model, ("load_in_4bit", "load_in_8bit", "attn_implementation")),
-        "train_dataset": (train_dataset, ("dataset_name", "split")),
+        "train_dataset": (train_dataset, ("dataset_name", "dataset_weights", "split", "streaming")),
         "eval_dataset": (eval_dataset, ("eval_dataset_name", "eval_fraction")),
     }
     found = [
         Problem.of(name, f"has no effect beside {what}", f"leave out {name} or {what}", value=getattr(config, name))
         for what, (passed, names) in decided.items()
         for name in names
-        if passed and getattr(config, name)
+        if passed and getattr(config, name, None)
     ]
     if found:
         raise ConfigError(found)
@@ -275,8 +275,9 @@ def check_files_of(path: Path) -> tuple[dict[str, Any], list[AlignTuneError]]:
     checks += _rollout_checks(config, environment)
     if config.model_name:
         checks.append(lambda: _check_kind(selection, name, config, environment))
-    named = [(field, getattr(config, field)) for field in ("dataset_name", "eval_dataset_name")]
-    checks += [partial(_check_source, value, field) for field, value in named if value]
+    checks += [partial(_check_source, name, "dataset_name") for name in config.dataset_names]
+    if config.eval_dataset_name:
+        checks.append(partial(_check_source, config.eval_dataset_name, "eval_dataset_name"))
     errors = []
     for check in checks:
         try:

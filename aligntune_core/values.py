@@ -100,13 +100,15 @@ class TrainRequest:
         config: the validated settings (frozen).
         environment: what this machine is.
         model: the user's open model, or None where `config.model_name` says what to load.
-        train_rows, eval_rows: `datasets.Dataset` of one row format, or None for `eval_rows`.
+        train_rows, eval_rows: `datasets.Dataset` of one row format, or None for `eval_rows`; with `config.streaming`,
+            `train_rows` is an iterable, whose `endless()` gives rows to train, the same ones each time.
         row_format: `text`: the column text. `prompt_completion`: prompt and completion, joined as they stand; the
             completion is trained. `messages`: messages, and context, the number of leading messages that are never
-            trained; a `system_prompt` is among them already. `preference`, `preference_messages`: prompt, chosen and
-            rejected, three texts or three lists of messages. `prompt`, `prompt_messages`: prompt, the columns that
-            rewards are given, and aligntune_row, the row's number. `labelled`: text and label, the number of a label, a
-            list of them, or a value. `tagged`: tokens, and labels, the number of a label for each.
+            trained; a `system_prompt` is among them already; and, where any row has some, tools: JSON schemas, or None.
+            `preference`, `preference_messages`: prompt, chosen and rejected, three texts or three lists of messages.
+            `prompt`, `prompt_messages`: prompt, what rewards are given, and aligntune_row, the row's number.
+            `labelled`: text and label, the number of a label, a list of them, or a value. `tagged`: tokens, and labels,
+            the number of a label for each.
         labels: what the numbers of `labelled` and `tagged` rows mean.
         rewards: what scores an answer, for algorithms that learn from rewards; a reward model is
             `config.reward_model_name`, which the backend loads.

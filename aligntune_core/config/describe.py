@@ -59,7 +59,11 @@ def _annotation(kinds: list[Any], name: str) -> str:
         return "float | str | Sequence[float] | None"
     if name in ("column_mapping",):
         spelt[dict] = "Mapping[str, str]"
-    if name in ("model_name", "dataset_name", "eval_dataset_name", "output_dir", "chat_template"):
+    if name == "dataset_name":
+        return "str | Sequence[str] | None"
+    if name == "dataset_weights":
+        return "float | str | Sequence[float] | None"
+    if name in ("model_name", "eval_dataset_name", "output_dir", "chat_template"):
         return "str | None"
     parts = dict.fromkeys(part for kind in kinds for part in spelt.get(kind, kind.__name__).split(" | "))
     if "float" in parts:

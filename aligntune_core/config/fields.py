@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StrictStr
@@ -50,6 +51,27 @@ def _options(value: object) -> object:
     if not isinstance(value, Mapping):
         raise problem("must be a mapping, such as '{name: value}'")
     return dict(value)
+
+
+def _data_names(value: object) -> object:
+    """One name as text; several as a list, or separated by commas where no file is called so."""
+    if isinstance(value, str) and "," in value and not _exists(value):
+        value = tuple(part.strip() for part in value.split(",") if part.strip()) or value
+    if isinstance(value, list | tuple):
+        if not value:
+            raise problem("must not be empty")
+        if wrong := [part for part in value if not isinstance(part, str)]:
+            raise problem(f"each must be text, and {wrong[0]!r:.40} is none")
+        alone = len(value) == 1 and "," not in value[0]
+        return value[0] if alone else tuple(value)
+    return value
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # no path at all, or one that may not be looked at
+        return False
 
 
 def _listed_numbers(value: object) -> object:
@@ -120,10 +142,12 @@ Share = Annotated[Float, Field(gt=0, lt=1)]
 Seed = Annotated[Int, Field(ge=0, le=2**32 - 1)]
 Text = Annotated[StrictStr, AfterValidator(_one_line)]
 PathText = Annotated[Text, AfterValidator(_fits_a_path)]
+DataNames = Annotated[PathText | Annotated[tuple[PathText, ...], Field(min_length=1)], BeforeValidator(_data_names)]
 Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_listed)]
 Mapped = Annotated[dict[StrictStr, StrictStr], BeforeValidator(_mapped)]
 Options = Annotated[dict[StrictStr, Any], BeforeValidator(_options)]
 Weights = Annotated[tuple[Float, ...], BeforeValidator(_listed_numbers)]
+PositiveWeights = Annotated[tuple[PositiveFloat, ...], BeforeValidator(_listed_numbers)]
 Functions = Annotated[
     tuple[Any, ...],
     BeforeValidator(_functions),

@@ -155,12 +155,24 @@ def _at_odds(config: TrainingConfig) -> list[Problem]:
         clash("num_epochs", "has no effect beside max_steps", "give one of the two")
     if config.eval_dataset_name and config.eval_fraction:
         clash("eval_fraction", "cannot be combined with eval_dataset_name", "keep one")
+    found += _weights(config)
     if config.resume and config.overwrite:
         clash("overwrite", "cannot be combined with resume", "keep one")
     for tracker in config.library_trackers:
         if find_spec(tracker) is None:
             clash("report_to", f"{tracker} is not installed", f"pip install {tracker}, or report_to: none")
     return found + config.coupled()
+
+
+def _weights(config: TrainingConfig) -> list[Problem]:
+    """What is wrong with `dataset_weights`: there must be one for each of several data sets."""
+    weights, sets = config.dataset_weights, len(config.dataset_names)
+    if not weights or sets == len(weights) > 1:
+        return []
+    text, remedy = f"there are {sets} data sets for {len(weights)} weights", "give one for each"
+    if sets < 2:
+        text, remedy = "has no effect without several data sets", "leave it out, or name them in dataset_name"
+    return [Problem.of("dataset_weights", text, remedy, value=weights)]
 
 
 def check_effects(config: TrainingConfig, *, has_eval: bool, has_adapter: bool = False) -> None:

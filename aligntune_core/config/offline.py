@@ -9,6 +9,7 @@ from pydantic import Field
 from aligntune_core.config.fields import Names, PositiveFloat, PositiveInt
 from aligntune_core.config.names import PREFERENCE_LOSSES
 from aligntune_core.config.settings import HF, Group, TrainingConfig, choices_of, setting
+from aligntune_core.errors import Problem
 
 
 class SequenceSettings(Group):
@@ -24,6 +25,9 @@ class AnswerSettings(SequenceSettings):
 
     packing: bool = setting(
         False, "Put several short rows into one sequence; refused where rows could see each other.", HF
+    )
+    streaming: bool = setting(
+        False, "Read rows while they are trained, so that memory does not grow with their number; needs max_steps."
     )
     assistant_only_loss: bool | None = setting(
         None, "Train the answers only; unset: yes where a row has a question and an answer."
@@ -50,6 +54,26 @@ class SftConfig(AnswerSettings, TrainingConfig):
         2e-4,
         "full: TRL's SFTConfig and Stanford Alpaca; LoRA: Dettmers et al. 2023, arXiv:2305.14314, table 9",
     )
+
+    def coupled(self) -> list[Problem]:
+        """What rows that are read one after the other do not allow."""
+        if not self.streaming:
+            return []
+        found = []
+        if self.max_steps is None:
+            text = "the number of rows is not known, so epochs cannot be counted"
+            found.append(Problem.of("max_steps", text, "set it, or leave out streaming", value=None))
+        reasons = {
+            "eval_fraction": "cannot be drawn from rows that are streamed",
+            "packing": "cannot be combined with streaming",
+            "dataset_weights": "cannot be combined with streaming",
+        }
+        remedies = {"eval_fraction": "give a second data set as eval_dataset_name"}
+        return found + [
+            Problem.of(name, text, remedies.get(name, "leave out one of the two"), value=getattr(self, name))
+            for name, text in reasons.items()
+            if getattr(self, name)
+        ]
 
 
 class DpoConfig(PreferenceSettings, TrainingConfig):

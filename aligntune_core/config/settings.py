@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from aligntune_core.algorithms import did_you_mean, lookup
 from aligntune_core.config.fields import (
+    DataNames,
     Float,
     Mapped,
     Names,
@@ -22,6 +23,7 @@ from aligntune_core.config.fields import (
     PathText,
     PositiveFloat,
     PositiveInt,
+    PositiveWeights,
     Seed,
     Share,
     Text,
@@ -41,7 +43,15 @@ REQUIRED = {
 
 CORE_SETTINGS = frozenset(
     {
-        *("dataset_name", "split", "eval_dataset_name", "eval_fraction", "max_samples", "column_mapping"),
+        *(
+            "dataset_name",
+            "dataset_weights",
+            "split",
+            "eval_dataset_name",
+            "eval_fraction",
+            "max_samples",
+            "column_mapping",
+        ),
         *("system_prompt", "task_type", "model_type", "output_dir", "overwrite", "save_total_limit", "isolation"),
         "report_to",
     }
@@ -149,8 +159,11 @@ class ModelSettings(Group):
 class DataSettings(Group):
     title = "Data"
 
-    dataset_name: PathText | None = setting(
-        None, "A JSONL, JSON, CSV or Parquet file, a folder of them, or a hub name; required, unless rows are passed."
+    dataset_name: DataNames | None = setting(
+        None, "Files (JSONL, JSON, CSV, Parquet), a folder, a hub name, or several; required, unless rows are passed."
+    )
+    dataset_weights: PositiveWeights = setting(
+        (), "How often each of several data sets is drawn from, until one is used up; unset: one after the other."
     )
     split: Text | None = setting(None, "The split, such as train or train[:1000]; unset: train.", "datasets")
     eval_dataset_name: PathText | None = setting(None, "A second data set to evaluate on.")
@@ -247,6 +260,12 @@ class TrainingConfig(RunSettings, AdapterSettings, TrainingSettings, DataSetting
     def coupled(self) -> list[Problem]:
         """Settings that are each fine, but not together; an algorithm's class adds its own."""
         return []
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        """The data sets, one or several."""
+        names = self.dataset_name
+        return () if names is None else (names,) if isinstance(names, str) else names
 
     @property
     def library_trackers(self) -> list[str]:

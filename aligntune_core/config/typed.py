@@ -33,8 +33,11 @@ class TrainingSettings(TypedDict, total=False):
     model_type: str | None
     """The kind of model; unset: read from the checkpoint."""
 
-    dataset_name: str | None
-    """A JSONL, JSON, CSV or Parquet file, a folder of them, or a hub name; required, unless rows are passed."""
+    dataset_name: str | Sequence[str] | None
+    """Files (JSONL, JSON, CSV, Parquet), a folder, a hub name, or several; required, unless rows are passed."""
+
+    dataset_weights: float | str | Sequence[float] | None
+    """How often each of several data sets is drawn from, until one is used up; unset: one after the other."""
 
     split: str | None
     """The split, such as train or train[:1000]; unset: train."""
@@ -153,6 +156,9 @@ class SftSettings(TrainingSettings, total=False):
 
     packing: bool | None
     """Put several short rows into one sequence; refused where rows could see each other."""
+
+    streaming: bool | None
+    """Read rows while they are trained, so that memory does not grow with their number; needs max_steps."""
 
     assistant_only_loss: bool | None
     """Train the answers only; unset: yes where a row has a question and an answer."""

@@ -40,13 +40,16 @@ class RowFormat:
     task: str = ""
 
 
+BESIDE = ("system", "tools")
+"""What any conversation may have in columns of its own."""
+FOLLOWING = "instruction_following"
+
 FORMATS: Mapping[Kind, tuple[RowFormat, ...]] = {
     "answers": (
-        RowFormat("messages", ("messages",), (), answers.messages, "chat_completion"),
-        RowFormat(
-            "prompt_completion", ("prompt", "completion"), (), answers.prompt_completion, "instruction_following"
-        ),
-        RowFormat("instruction", ("instruction", "output"), ("input",), answers.instruction, "instruction_following"),
+        RowFormat("messages", ("messages",), BESIDE, answers.messages, "chat_completion"),
+        RowFormat("sharegpt", ("conversations",), BESIDE, answers.sharegpt, "chat_completion"),
+        RowFormat("prompt_completion", ("prompt", "completion"), ("tools",), answers.prompt_completion, FOLLOWING),
+        RowFormat("instruction", ("instruction", "output"), ("input", *BESIDE), answers.instruction, FOLLOWING),
         RowFormat("labelled", ("text", "label"), (), labelled.labelled, CLASSIFY_TEXT),
         RowFormat("tagged", ("tokens", "labels"), (), labelled.tagged, CLASSIFY_WORDS),
         RowFormat("text", ("text",), (), answers.text, "text_generation"),
@@ -55,7 +58,7 @@ FORMATS: Mapping[Kind, tuple[RowFormat, ...]] = {
     "prompts": (
         RowFormat("prompt", ("prompt",), (), prompts.prompt),
         RowFormat("messages", ("messages",), (), prompts.messages),
-        RowFormat("instruction", ("instruction",), ("input",), prompts.instruction, "instruction_following"),
+        RowFormat("instruction", ("instruction",), ("input",), prompts.instruction, FOLLOWING),
     ),
 }
 """By what an algorithm learns from; where several fit, the first."""
@@ -72,37 +75,20 @@ def learnt(row: Mapping[str, Any], kind: Kind) -> str:
     return labelled.learnt(row) if shape_of(row, kind) in ("labelled", "tagged") else _LEARNT[kind](row)
 
 
-def _read_for(kind: Kind, task: str | None) -> list[RowFormat]:
+def read_for(kind: Kind, task: str | None) -> tuple[RowFormat, ...]:
     """The formats that a task reads: labels are read for its own tasks only, and no other format is."""
     labels = (CLASSIFY_TEXT, CLASSIFY_WORDS)
     if task is None:
-        return list(FORMATS[kind])
-    return [f for f in FORMATS[kind] if (f.task == task if task in labels else f.task not in labels)]
+        return FORMATS[kind]
+    return tuple(f for f in FORMATS[kind] if (f.task == task if task in labels else f.task not in labels))
 
 
-def recognise(
-    columns: Collection[str],
-    field: str = "dataset_name",
-    name: str = "",
-    kind: Kind = "answers",
-    task: str | None = None,
-) -> RowFormat:
-    """The format of rows with these columns; where several fit, the first of `FORMATS`.
-
-    Args:
-        task: what is asked for; None: whatever the columns say.
-
-    Raises:
-        DataError: none fits; the remedy lists what is read.
-    """
-    candidates = _read_for(kind, task)
-    for candidate in candidates:
-        if set(candidate.required) <= set(columns):
-            return candidate
-    shapes = "; or ".join("+".join(f.required) for f in candidates)
+def no_format(columns: Collection[str], field: str, name: str, formats: Collection[RowFormat]) -> DataError:
+    """The error of rows that have the columns of none of these formats."""
+    shapes = "; or ".join("+".join(f.required) for f in formats)
     remedy = f"rows need {shapes}; rename yours with column_mapping"
     what = f"the columns are {', '.join(sorted(columns)[:12])}" if columns else "the rows have no columns"
-    raise DataError(what, remedy, field=field, value=name)
+    return DataError(what, remedy, field=field, value=name)
 
 
 def known_columns(kind: Kind) -> list[str]:

@@ -20,6 +20,8 @@ from aligntune_core.errors import DataError, kind_of
 from aligntune_core.values import Labels
 
 Label = str | int | float
+LABELLED = ("labelled", "tagged")
+"""Shapes of rows that have labels."""
 
 
 # rows
@@ -65,6 +67,20 @@ def learnt(row: Mapping[str, Any]) -> str:
 # a data set
 
 
+def own_names(features: Mapping[str, Any] | None, shape: str) -> tuple[str, ...]:
+    """The names of labels that come with the data: the library's ClassLabel, whose rows hold numbers.
+
+    Args:
+        features: of the data set, its columns called as ours.
+        shape: of its rows.
+    """
+    if shape not in LABELLED:
+        return ()
+    feature = (features or {}).get("labels" if shape == "tagged" else "label")
+    feature = getattr(feature, "feature", feature)  # of a list, its entries
+    return tuple(getattr(feature, "names", None) or ())
+
+
 @dataclass(frozen=True, slots=True)
 class Numbering:
     """How the labels of a data set become numbers.
@@ -92,6 +108,8 @@ class Numbering:
             DataError: labels of different kinds are mixed, or all are the same.
         """
         problem = _problem(rows[0])
+        if any(_problem(row) != problem for row in rows):
+            raise DataError("some rows have one label and some a list of them", "use one", field=field, value=name)
         found = {label for row in rows for label in _leaves(row)}
         if len({isinstance(label, str) for label in found}) > 1:
             shown = ", ".join(sorted(map(repr, found))[:4])

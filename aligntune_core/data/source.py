@@ -1,8 +1,9 @@
-"""What a `dataset_name` means: a file, a folder of files, or a name on the hub."""
+"""What a `dataset_name` means: a file, a folder of files, a pattern such as data/*.jsonl, or a name on the hub."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,15 +62,25 @@ def _missing(name: str, field: str) -> DataError:
     return DataError("this file does not exist", remedy, field=field, value=name)
 
 
-def _folder(name: str, path: Path, field: str) -> Source:
-    files = tuple(sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in BUILDERS))
+def _several(name: str, paths: Iterable[Path], what: str, field: str) -> Source:
+    """The data files among these paths, in the order of their names; `what` they are from."""
+    files = tuple(sorted(p for p in paths if p.is_file() and p.suffix.lower() in BUILDERS))
     builders = sorted({BUILDERS[p.suffix.lower()] for p in files})
     if not files:
-        raise DataError("this folder has no JSONL, JSON, CSV or Parquet file", "name the file", field=field, value=name)
+        raise DataError(
+            f"this {what} has no JSONL, JSON, CSV or Parquet file", "name the file", field=field, value=name
+        )
     if len(builders) > 1:
-        problem = f"this folder mixes {' and '.join(builders)} files"
-        raise DataError(problem, "name one file, or keep one kind in the folder", field=field, value=name)
+        problem = f"this {what} mixes {' and '.join(builders)} files"
+        raise DataError(problem, f"name one file, or keep one kind in the {what}", field=field, value=name)
     return Source(name, "files", files, builders[0])
+
+
+def _matching(pattern: str) -> list[Path]:
+    import glob  # only a pattern needs it
+
+    found = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 - of absolute patterns too
+    return [Path(name) for name in found]
 
 
 def find_source(name: str, field: str = "dataset_name") -> Source:
@@ -80,13 +91,15 @@ def find_source(name: str, field: str = "dataset_name") -> Source:
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        return _folder(name, path, field)
+        return _several(name, path.rglob("*"), "folder", field)
     if path.exists():
         builder = BUILDERS.get(path.suffix.lower())
         if builder is None:
             problem = f"'{path.suffix or path.name}' is no kind of file that is read"
             raise DataError(problem, "use .jsonl, .json, .csv or .parquet", field=field, value=name)
         return Source(name, "files", (path,), builder)
+    if set(name) & set("*?["):
+        return _several(name, _matching(name), "pattern", field)
     if looks_like_path(name) or path.is_symlink():
         raise _missing(name, field)
     if not HUB_NAME.match(name):

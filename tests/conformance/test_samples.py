@@ -10,7 +10,8 @@ from pydantic import Field
 from aligntune_core.config import CONFIGS, CORE_SETTINGS, SftConfig, TrainingConfig, build_config, setting
 from aligntune_core.config.fields import Names, OptionalSteps, PositiveInt, Share
 from aligntune_core.config.load import Layer
-from aligntune_core.data.formats import recognise, shape_of, task_of
+from aligntune_core.data.formats import shape_of, task_of
+from aligntune_core.data.reading import contents, find_reading
 from aligntune_core.testing.suite import samples
 from aligntune_core.testing.suite.base import USUAL
 
@@ -38,7 +39,7 @@ def test_another_value_is_valid_beside_what_must_be_given_with_it(cls: type[Trai
 @pytest.mark.parametrize(("kind", "task"), samples.ROWS)
 def test_the_rows_are_of_a_format_that_core_reads(kind: Any, task: str) -> None:
     rows = samples.rows_for(kind, task)
-    row_format = recognise(rows[0], kind=kind)
+    row_format = find_reading(contents(rows), {}, "dataset_name", "", kind).format
     shaped = [row_format.shape(row, None) for row in rows]
     assert len({shape_of(row, kind) for row in shaped}) == 1
     spoken = task_of(row_format, shape_of(shaped[0], kind))

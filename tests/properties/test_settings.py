@@ -115,6 +115,7 @@ def valid(cls: type[TrainingConfig]) -> st.SearchStrategy[dict[str, Any]]:
 AT_ODDS = (
     *("beside", "combined", "with an adapter", "not installed", "has no effect", "give one for each"),
     *("no multiple", "always 1", "not less than", "at least 2", "advantages of all others"),
+    *("is not known", "are streamed"),
 )
 
 
@@ -218,8 +219,9 @@ def _flag(cls: type[TrainingConfig], name: str, value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        plain = all("," not in part and part == part.strip() and part.lower() not in ("", "none") for part in value)
-        return ",".join(value) if plain else None
+        parts = list(map(str, value))
+        plain = all("," not in part and part == part.strip() and part.lower() not in ("", "none") for part in parts)
+        return ",".join(parts) if plain else None
     if isinstance(value, dict) and _takes(cls, name, {"a": {}}):
         return json.dumps(value)
     if isinstance(value, dict):

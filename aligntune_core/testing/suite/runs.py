@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -294,7 +295,7 @@ class Bench:
 def preview(trainer: Trainer, most: int | None = None) -> list[Any]:
     """The first training rows as the model sees them."""
     rows = trainer._plan.rows.train
-    return list(trainer._ready.preview(list(rows)[:most]))
+    return list(trainer._ready.preview(list(islice(rows, most))))
 
 
 def _plain(value: object) -> str:

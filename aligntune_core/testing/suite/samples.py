@@ -198,6 +198,7 @@ IN_THE_ROWS = {
 """Settings that may show in the rows' preview instead of `resolved`."""
 
 UNSEEN = {
+    "streaming": "it reads files or the hub, and the suite passes rows in memory",
     "revision": "a model in a local folder has no revisions, and the suite asks no hub",
     "reward_model_name": "it would need a reward model that the backend can load, and the suite has none",
     "trust_remote_code": "it would need a model that brings its own code, and the suite runs none",

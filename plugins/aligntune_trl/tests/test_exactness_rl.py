@@ -161,8 +161,8 @@ def test_pairs_that_are_cut_or_left_out_are_counted(
             max_seq_length=60,
             output_dir=str(tmp_path / "run"),
         )
-    assert "dataset_name: 1 of 22 pairs are cut at 60 tokens" in caplog.text
-    assert "dataset_name: 1 of 22 pairs are left out, their answers do not fit into 60 tokens" in caplog.text
+    assert "dataset_name: 1 of 22 pairs are cut at 60 tokens: row 21" in caplog.text
+    assert "dataset_name: 1 of 22 pairs are left out, their answers do not fit into 60 tokens: row 22" in caplog.text
 
 
 def test_losses_of_trl_are_reached_by_name_and_by_backend_options(tiny: Path, tmp_path: Path) -> None:

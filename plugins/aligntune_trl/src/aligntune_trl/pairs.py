@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligntune_core import DataError
-from aligntune_trl.tokenise import IGNORED, Tokeniser
+from aligntune_trl.tokenise import IGNORED, Tokeniser, numbered
 
 log = logging.getLogger("aligntune")
 
@@ -109,20 +109,22 @@ def tokenise_pairs(rows: Any, tokeniser: PairTokeniser, longest: int, field: str
     from datasets import Dataset
 
     pairs = tokeniser(list(rows))
-    long = sum(pair.length > longest for pair in pairs)
-    kept = [pair.cut(longest) for pair in pairs] if cut else [pair for pair in pairs if pair.length <= longest]
-    kept = [pair for pair in kept if pair.whole]
-    left_out = len(pairs) - len(kept)
+    long = [number for number, pair in enumerate(pairs, 1) if pair.length > longest]
+    kept = dict(enumerate((pair.cut(longest) if cut else pair for pair in pairs), 1))
+    kept = {number: pair for number, pair in kept.items() if pair.whole and pair.length <= longest}
+    left_out = [number for number in range(1, len(pairs) + 1) if number not in kept]
+    only_cut = [number for number in long if number in kept]
     if not kept:
         problem = f"no pair has room for its answers within {longest} tokens"
         raise DataError(problem, "raise max_seq_length", field="max_seq_length", value=longest)
-    if cut and long > left_out:
-        log.info("%s: %d of %d pairs are cut at %d tokens", field, long - left_out, len(pairs), longest)
+    if only_cut:
+        text = "%s: %d of %d pairs are cut at %d tokens: %s"
+        log.info(text, field, len(only_cut), len(pairs), longest, numbered(only_cut))
     if left_out:
-        text = "%s: %d of %d pairs are left out, their answers do not fit into %d tokens"
-        log.warning(text, field, left_out, len(pairs), longest)
+        text = "%s: %d of %d pairs are left out, their answers do not fit into %d tokens: %s"
+        log.warning(text, field, len(left_out), len(pairs), longest, numbered(left_out))
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
-    return Dataset.from_dict({name: [getattr(pair, name) for pair in kept] for name in names})
+    return Dataset.from_dict({name: [getattr(pair, name) for pair in kept.values()] for name in names})
 
 
 def sequences(pairs: Any) -> Iterator[list[int]]:

@@ -57,7 +57,7 @@ _CLAIMS = {
         | _cells(_ANSWERED, "seq2seq", "encoder_decoder")
         | _cells(["text_classification"], "causal_lm", "classification")
         | _cells(["token_classification"], "classification"),
-        _SHARED | {"max_seq_length", "packing", "assistant_only_loss"},
+        _SHARED | {"max_seq_length", "packing", "streaming", "assistant_only_loss"},
     ),
     "dpo": (_cells(_ASKED, "causal_lm"), _SHARED | {"max_seq_length", "beta", "loss_type"}),
     "reward": (_cells(_ASKED, "causal_lm", "classification"), _SHARED | {"max_seq_length"}),

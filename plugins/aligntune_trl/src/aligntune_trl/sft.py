@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from aligntune_core import TrainRequest
@@ -11,6 +13,7 @@ from aligntune_trl import building, loading
 from aligntune_trl.base import TrlTrainer
 from aligntune_trl.loop import guarded, per_token
 from aligntune_trl.packing import check_rows_stay_apart, pack
+from aligntune_trl.token_stream import StreamTrainer, TokenStream, as_dataset, check_one_process, first_rows
 from aligntune_trl.tokenise import Tokeniser, Tokens, tokenise_dataset
 
 
@@ -39,15 +42,24 @@ def build_sft(request: TrainRequest) -> TrlTrainer:
     """
     trl = building.library("SFTTrainer", "SFTConfig")
     config = cast("SftConfig", request.config)
+    rows = request.train_rows
+    if config.streaming:
+        check_one_process(request.environment.world_size)
+        request = replace(request, train_rows=first_rows(rows))
     loaded = building.begin(request, trl.SFTConfig)
     longest = config.max_seq_length
     tokeniser = Tokeniser(loaded.tokenizer, answers_only=config.assistant_only_loss is not False)
-    train = tokenise_dataset(request.train_rows, tokeniser, longest, "dataset_name")
+    if not config.streaming:
+        train = tokenise_dataset(rows, tokeniser, longest, "dataset_name")
     held_back = None
     if request.eval_rows is not None:
         held_back = tokenise_dataset(request.eval_rows, tokeniser, longest, "eval_dataset_name")
     model = building.load_policy(loaded)
-    loading.check_lengths(model, train["input_ids"])
+    if config.streaming:
+        stream = TokenStream(rows.endless, tokeniser, longest, partial(loading.check_lengths, model))
+        train = as_dataset(stream)
+    else:
+        loading.check_lengths(model, train["input_ids"])
     if config.packing:
         check_rows_stay_apart(model, train)
         train = pack(train, longest)
@@ -66,4 +78,6 @@ def build_sft(request: TrainRequest) -> TrlTrainer:
     def preview(rows: Sequence[Mapping[str, Any]]) -> list[Tokens]:
         return [tokens.cut(longest) for tokens in tokeniser(rows)]
 
+    if config.streaming:
+        return StreamTrainer(stream, native, loaded, wanted, preview)
     return TrlTrainer(native, loaded, wanted, preview)

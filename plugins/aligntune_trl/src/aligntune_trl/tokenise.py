@@ -19,6 +19,8 @@ from aligntune_trl.marks import Span
 log = logging.getLogger("aligntune")
 
 IGNORED = -100
+NAMED = 5
+"""Rows that are named by their numbers; the others are counted."""
 PLAIN_TEMPLATE = PLAIN
 """The plain prompt format, for a tokenizer that has no chat template."""
 
@@ -130,6 +132,11 @@ def _labels(ids: Sequence[int], offsets: Sequence[Span], spans: Sequence[Span]) 
     return labels
 
 
+def numbered(rows: Sequence[int]) -> str:
+    """The numbers of the first few rows, from 1."""
+    return f"row {', '.join(map(str, rows[:NAMED]))}{', …' if len(rows) > NAMED else ''}"
+
+
 def tokenise_dataset(rows: Any, tokeniser: Tokeniser, longest: int, field: str) -> Any:
     """A `Dataset` of `input_ids` and `labels`, cut to `longest`; rows without a trained token are left out and told.
 
@@ -152,9 +159,9 @@ def tokenise_dataset(rows: Any, tokeniser: Tokeniser, longest: int, field: str) 
     options = {"batched": True, "load_from_cache_file": False}
     converted = rows.map(convert, remove_columns=rows.column_names, new_fingerprint=f"tokens-{id(rows):x}", **options)
     trained = list(converted["trained"])
-    cut, without = sum(converted["cut"]), [i for i, n in enumerate(trained, 1) if not n]
+    cut, without = ([i for i, n in enumerate(found, 1) if n] for found in (converted["cut"], [not n for n in trained]))
     if cut:
-        log.info("%s: %d of %d rows are cut at %d tokens", field, cut, len(trained), longest)
+        log.info("%s: %d of %d rows are cut at %d tokens: %s", field, len(cut), len(trained), longest, numbered(cut))
     if len(without) == len(trained):
         if not cut and "messages" in rows.column_names:
             value = tokeniser.tokenizer.chat_template
@@ -162,13 +169,7 @@ def tokenise_dataset(rows: Any, tokeniser: Tokeniser, longest: int, field: str) 
         problem = f"no row has a trained token within {longest} tokens"
         raise DataError(problem, "raise max_seq_length", field="max_seq_length", value=longest)
     if without:
-        named = ", ".join(map(str, without[:5]))
-        log.warning(
-            "%s: %d of %d rows are left out, nothing in them is trained: row %s",
-            field,
-            len(without),
-            len(trained),
-            named,
-        )
+        text = "%s: %d of %d rows are left out, nothing in them is trained: %s"
+        log.warning(text, field, len(without), len(trained), numbered(without))
         converted = converted.select([i for i, n in enumerate(trained) if n])
     return converted.select_columns(["input_ids", "labels"])
