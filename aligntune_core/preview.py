@@ -45,7 +45,7 @@ class Counts:
         tokens, trained: of all their parts.
         longest: tokens of the longest part.
         cut, left_out, untrained: rows that are cut, that the run trains without, in which nothing is trained.
-        labelled: rows of which a label is learnt, and no token.
+        labelled: rows of which labels are learnt, and no token.
         parts: how many there are; `whole` of them are trained to their end.
         begun: by how many tokens that begin a sequence a part starts → parts.
         ends: the last trained token of each part that is trained to its end, where it ends something → parts.
@@ -86,7 +86,7 @@ class Counts:
             self.longest = max(self.longest, len(part.input_ids))
             if preview.bos is not None:
                 self.begun[_leading(part, preview.bos)] += 1
-            if learnt and not row.cut:
+            if learnt and not row.cut and not row.label:
                 self._end(learnt, preview)
 
     def _end(self, learnt: Sequence[int], preview: Preview) -> None:
@@ -125,6 +125,11 @@ class Shown:
     rows: tuple[RowPreview, ...]
     counts: Counts
     there_are: int | None
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens that are read in one go at most; None: no setting says it."""
+        return self.preview.longest or getattr(self.plan.config, "max_seq_length", None)
 
     def tokens(self, part: RowTokens) -> list[Token]:
         """A part of a row as people read it."""

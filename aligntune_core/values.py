@@ -255,7 +255,8 @@ class RowPreview:
     Attributes:
         parts: what is read of it, cut as in training, by name: `row`; of a preference `chosen` and `rejected`, either
             with the prompt before it; `prompt`, where the model answers itself.
-        label: what is learnt of the row as a whole, where that is no token.
+        label: what is learnt that is no token: of the row as a whole, or of its words; `labels` of a part say then only
+            where something is learnt.
         cut: something was cut off.
         left_out: the run trains without it.
     """
@@ -276,6 +277,7 @@ class Preview:
         special: tokens that are no text.
         ends: tokens that end a sequence, or a turn of a conversation.
         bos: the token that begins a sequence, or None.
+        longest: tokens that are read in one go at most, where that is less than `max_seq_length`.
         template: where the chat template is from: `tokenizer`, `chat_template`, or `plain` for a format of the
             backend's own; empty where rows are no conversations.
     """
@@ -285,6 +287,7 @@ class Preview:
     special: frozenset[int] = frozenset()
     ends: frozenset[int] = frozenset()
     bos: int | None = None
+    longest: int | None = None
     template: str = ""
 
 

@@ -44,6 +44,9 @@ def chat(
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError(f"chat needs a terminal; use: aligntune generate {model} -")
     saved = find_saved(model, trust_remote_code=trust_remote_code or None)
+    if saved.head.model_type == "classification":
+        problem = "it gives labels or scores, and holds no conversation"
+        raise ConfigError(problem, "use 'aligntune generate'", field="model", value=model)
     if saved.plain_text:
         remedy = "use 'aligntune generate'"
         raise ConfigError("its rows were plain text, so it has no conversations", remedy, field="model", value=model)

@@ -62,7 +62,7 @@ def facts(shown: Shown) -> dict[str, Any]:
             "trained": counts.trained,
             "share": counts.share,
             "longest": counts.longest,
-            "max_seq_length": getattr(plan.config, "max_seq_length", None),
+            "max_seq_length": shown.longest,
             "cut": counts.cut,
             "left_out": counts.left_out,
             "nothing_trained": counts.untrained,

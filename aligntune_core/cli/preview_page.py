@@ -45,7 +45,7 @@ class Page:
     def _print_row(self, number: int, row: RowPreview) -> None:
         title = Text(f"row {number}", style="bold")
         if row.cut:
-            title.append(f" {self.dot} cut at max_seq_length {self._longest}", style=ODD)
+            title.append(f" {self.dot} cut at max_seq_length {self.shown.longest}", style=ODD)
         if row.left_out:
             title.append(f" {self.dot} left out of the run", style=ODD)
         for name, part in row.parts.items():
@@ -62,10 +62,6 @@ class Page:
     def _size(self, tokens: list[Token]) -> str:
         trained = sum(token.trained for token in tokens)
         return f"{_count(len(tokens), 'token')}, {trained:,} trained"
-
-    @property
-    def _longest(self) -> int | None:
-        return getattr(self.shown.plan.config, "max_seq_length", None)
 
     def _body(self, tokens: list[Token]) -> None:
         """The tokens, on lines as the text has them; a terminal's own breaks are indented like them."""
@@ -146,7 +142,9 @@ class Page:
 
     def _share(self, counts: Counts) -> str:
         if counts.labelled:
-            return f"a label for each of {_count(counts.labelled, 'row')}"
+            of = _count(counts.labelled, "row")
+            tagged = self.shown.plan.rows.shape == "tagged"
+            return f"a label for each of {counts.trained:,} words in {of}" if tagged else f"a label for each of {of}"
         share = f"{counts.trained:,} of {counts.tokens:,} tokens, {100 * counts.share:.1f} %"
         return share if counts.trained else f"{share}: a run is refused"
 
@@ -159,8 +157,8 @@ class Page:
         return f"the first {rows:,}{of} training rows; {longest}"
 
     def _lost(self, counts: Counts) -> Iterator[tuple[str, str, bool]]:
-        if self._longest is not None:
-            yield "cut", f"{_count(counts.cut, 'row')} at max_seq_length {self._longest:,}", bool(counts.cut)
+        if self.shown.longest is not None:
+            yield "cut", f"{_count(counts.cut, 'row')} at max_seq_length {self.shown.longest:,}", bool(counts.cut)
         because = f"; in {counts.untrained:,} nothing is trained" if counts.untrained else ""
         yield "left out", f"{_count(counts.left_out, 'row')}{because}", bool(counts.left_out)
 

@@ -23,6 +23,7 @@ OPENED = frozenset(
         "seed",
         "batch_size",
         "eval_batch_size",
+        "max_seq_length",
     }
 ) - {"chat_template", "model_name", "task_type", "model_type"}
 """The settings of a run that say how its model is loaded and asked."""
@@ -122,7 +123,9 @@ def settings_of(saved: Saved, **changes: Any) -> TrainingConfig:
     Raises:
         ConfigError: `run.json` was edited, and holds what no setting allows.
     """
-    from aligntune_core.config import Layer, build_config
+    from aligntune_core.config import Layer, SftConfig, build_config
 
+    settings: type[TrainingConfig] = SftConfig if saved.run.get("algorithm") == "sft" else TrainingConfig
+    own = {name: value for name, value in saved.settings().items() if name in settings.model_fields}
     given = {name: value for name, value in changes.items() if value is not None}
-    return build_config(TrainingConfig, [Layer(saved.settings(), "run.json"), Layer(given)])
+    return build_config(settings, [Layer(own, "run.json"), Layer(given)])

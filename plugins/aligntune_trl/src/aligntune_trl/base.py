@@ -144,7 +144,12 @@ class TrlTrainer:
     def _answer(self, inputs: Sequence[Any], sampling: Sampling) -> list[Any]:
         texts = [self._question(item) if self._loaded.chat else verbatim(item) for item in inputs]
         tokenizer = self._loaded.tokenizer
-        return answer(self._model, tokenizer, texts, special_tokens=not self._loaded.chat, sampling=sampling)
+        return answer(self._model, tokenizer, texts, special_tokens=self._special_tokens, sampling=sampling)
+
+    @property
+    def _special_tokens(self) -> bool:
+        """Whether a question gets the tokenizer's own tokens."""
+        return not self._loaded.chat
 
     @property
     def _model(self) -> Any:

@@ -104,9 +104,10 @@ def answer(
     Args:
         special_tokens: add the tokenizer's own (verbatim text); a rendered conversation has them already.
     """
-    was_training = model.training
+    was_training, encodes = model.training, model.config.is_encoder_decoder
     model.eval()
-    side, tokenizer.padding_side = tokenizer.padding_side, "left"
+    side = tokenizer.padding_side
+    tokenizer.padding_side = "right" if encodes else "left"  # a decoder goes on where the text ends
     answers: list[str] = []
     texts = [without_bos(tokenizer, text) for text in texts] if special_tokens else texts
     with contextlib.ExitStack() as stack:
@@ -121,6 +122,6 @@ def answer(
             with torch.no_grad():
                 ids = model.generate(**batch, **drawn(tokenizer, sampling))
             # A decoder goes on from the question; beside an encoder it begins with its own first token.
-            new = ids if model.config.is_encoder_decoder else ids[:, batch["input_ids"].shape[1] :]
+            new = ids if encodes else ids[:, batch["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
     return answers

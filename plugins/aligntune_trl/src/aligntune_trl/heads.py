@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,6 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoMod
 from aligntune_core import ConfigError, Labels
 from aligntune_core.config import TrainingConfig
 from aligntune_trl import loading
-from aligntune_trl.building import Loaded
 
 log = logging.getLogger("aligntune")
 
@@ -50,26 +49,34 @@ class Headed:
     trained: tuple[str, ...]
 
 
-def load_headed(kind: Kind, config: TrainingConfig, loaded: Loaded, labels: Labels) -> Headed:
+def load_headed(
+    kind: Kind, config: TrainingConfig, precision: str, tokenizer: Any, labels: Labels, *, new: bool = True
+) -> Headed:
     """A model that labels, from a checkpoint of any kind that can have such a head; one for other labels is replaced.
+
+    Args:
+        kind: what is labelled.
+        config, precision, tokenizer: how it is loaded, and with which tokens.
+        labels: what the head is for.
+        new: put a new head onto a model that has none; else such a model is refused.
 
     Raises:
         ConfigError: its kind of model has none; a weight below the head is in no file.
     """
     set_seed(config.seed)
-    name, options = str(config.model_name), loading.load_options(config, loaded.precision)
+    name, options = str(config.model_name), loading.load_options(config, precision)
     with loading.telling(config):
         if not loading.is_adapter(name):
-            return _whole(kind, name, name, labels, loaded.tokenizer, options)
+            return with_labels(kind, name, name, labels, tokenizer, options, new=new)
         adapter = PeftConfig.from_pretrained(name)
         base = str(adapter.base_model_name_or_path)
         if adapter.task_type == kind:
             _check_labels(name, labels)
-            headed = _whole(kind, base, name, labels, loaded.tokenizer, options)
+            headed = with_labels(kind, base, name, labels, tokenizer, options)
             model = PeftModel.from_pretrained(headed.model, name, is_trainable=True)
             loading.check_adapter_whole(model, name)
             return Headed(model, kind, headed.trained)
-        headed = _whole(kind, base, name, labels, loaded.tokenizer, options)
+        headed = with_labels(kind, base, name, labels, tokenizer, options)
         return Headed(onto_head(headed.model, adapter, name, kind, headed.trained), kind, headed.trained)
 
 
@@ -87,8 +94,21 @@ def given(model: Any, kind: Kind, labels: Labels) -> Headed:
     return Headed(model, kind, tuple(sorted(_head_modules(inner))))
 
 
-def _whole(kind: Kind, base: str, name: str, labels: Labels, tokenizer: Any, options: dict[str, Any]) -> Headed:
-    """A full model with a head; told as the model `name`, which may be an adapter of it."""
+def with_labels(
+    kind: Kind,
+    base: str,
+    name: str,
+    labels: Labels,
+    tokenizer: Any,
+    options: Mapping[str, Any],
+    *,
+    new: bool = True,
+) -> Headed:
+    """A full model with a head; told as the model `name`, which may be an adapter of it.
+
+    Raises:
+        ConfigError: as `load_headed`.
+    """
     try:
         model, report = _AUTO[kind].from_pretrained(
             base,
@@ -102,9 +122,9 @@ def _whole(kind: Kind, base: str, name: str, labels: Labels, tokenizer: Any, opt
             raise
         problem = f"transformers has no {'text' if kind == 'SEQ_CLS' else 'word'} classifier for this kind of model"
         raise ConfigError(problem, "give an encoder or a causal model", field="model_name", value=name) from error
-    new = _new_modules(model, report, name)
+    made_up = _new_modules(model, report, name, new=new)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    return Headed(model, kind, tuple(sorted(new | _head_modules(model))))
+    return Headed(model, kind, tuple(sorted(made_up | _head_modules(model))))
 
 
 def _settings(kind: Kind, labels: Labels) -> dict[str, Any]:
@@ -116,7 +136,7 @@ def _settings(kind: Kind, labels: Labels) -> dict[str, Any]:
     return found | {"id2label": named, "label2id": {label: number for number, label in named.items()}}
 
 
-def _new_modules(model: Any, report: Any, name: str) -> set[str]:
+def _new_modules(model: Any, report: Any, name: str, *, new: bool) -> set[str]:
     """The modules of the backbone whose weights are made up, which are a part of the head.
 
     Raises:
@@ -126,6 +146,9 @@ def _new_modules(model: Any, report: Any, name: str) -> set[str]:
     made_up = sorted({*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])})
     if lost := [key for key in made_up if key.startswith(below) and _POOLER not in key]:
         raise loading.lacks(name, lost)
+    if made_up and not new:
+        problem = f"it gives no labels: the weights of its head, {made_up[0]}, are in no file"
+        raise ConfigError(problem, "give a model that was trained to label", field="model_name", value=name)
     if made_up:
         log.info("the model gets a new head: %s", ", ".join(sorted({key.rpartition(".")[0] for key in made_up})))
     return {_POOLER.strip(".") for key in made_up if _POOLER in key}
@@ -175,17 +198,3 @@ def adapter_of(config: TrainingConfig, headed: Headed) -> LoraConfig | None:
         lora.modules_to_save = list(headed.trained)
         lora.exclude_modules = list(headed.trained)
     return lora
-
-
-def longest_read(config: Any, model: Any, tokenizer: Any) -> int:
-    """The longest sequence in tokens: `max_seq_length`, or what the model can read where that is only the default.
-
-    Raises:
-        ConfigError: the user asked for more than the model can read.
-    """
-    limits = (getattr(model.config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length)
-    most = min((int(limit) for limit in limits if limit), default=config.max_seq_length)
-    if config.max_seq_length > most and "max_seq_length" in config.model_fields_set:
-        problem, remedy = f"the model reads {most} tokens at most", f"set max_seq_length: {most}"
-        raise ConfigError(problem, remedy, field="max_seq_length", value=config.max_seq_length)
-    return min(int(config.max_seq_length), most)

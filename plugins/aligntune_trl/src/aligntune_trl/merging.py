@@ -141,8 +141,11 @@ def fixed_tokens(tokenizer: Any, model: Any) -> torch.Tensor:
 
 def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """What a model gives for rows of tokens, in float32."""
+    given = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    if model.config.is_encoder_decoder:
+        given["decoder_input_ids"] = tokens
     with torch.no_grad():
-        found: torch.Tensor = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits.float()
+        found: torch.Tensor = model(**given).logits.float()
     return found
 
 

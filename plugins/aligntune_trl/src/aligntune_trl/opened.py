@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aligntune_core import ConfigError, MergeReport, OpenModel, OpenRequest, Sampling
-from aligntune_trl.quiet import hush, hush_handlers
+from aligntune_core import ConfigError, MergeReport, OpenRequest, Sampling
+from aligntune_trl.quiet import hush
 
 hush()
 
@@ -124,6 +124,11 @@ class OpenedPolicy(Opened):
         return Tokeniser(self.tokenizer).render(conversation(item, self.config.system_prompt), ask=True)
 
     @property
+    def special_tokens(self) -> bool:
+        """Whether a question gets the tokenizer's own tokens."""
+        return not self.chat
+
+    @property
     def mixed(self) -> bool:
         """A run with an adapter answers through the model under it, which its library does not wrap."""
         return not isinstance(self.model, PeftModel)
@@ -132,7 +137,7 @@ class OpenedPolicy(Opened):
         """An answer for each question."""
         texts = [self.text_of(item) for item in inputs]
         with self.computing(mixed=self.mixed):
-            return answer(self.model, self.tokenizer, texts, special_tokens=not self.chat, sampling=sampling)
+            return answer(self.model, self.tokenizer, texts, special_tokens=self.special_tokens, sampling=sampling)
 
     def stream(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Iterator[str]:
         """The answer to a conversation in pieces.
@@ -169,18 +174,3 @@ class OpenedScorer(Opened):
             return scoring.scores(
                 self.model, self.tokenizer, inputs, self.config.eval_batch_size or self.config.batch_size
             )
-
-
-def open_saved(request: OpenRequest) -> OpenModel:
-    """The model of a request: one that scores, or one that answers.
-
-    Raises:
-        ConfigError: its tokenizer cannot be loaded.
-    """
-    hush_handlers()
-    if request.model_type == "causal_lm":
-        return OpenedPolicy(request)
-    if request.model_type == "classification" and request.algorithm in ("reward", ""):
-        return OpenedScorer(request)
-    problem, remedy = f"models of the type {request.model_type} are not opened yet", "use transformers' pipeline"
-    raise ConfigError(problem, remedy, field="model_name", value=request.model)

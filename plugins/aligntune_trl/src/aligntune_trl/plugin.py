@@ -106,6 +106,6 @@ def tiny_model(model_type: str, path: Path) -> bool:
 
 @hookimpl
 def open_model(request: OpenRequest) -> OpenModel:
-    from aligntune_trl.opened import open_saved
+    from aligntune_trl.opening import open_saved
 
     return open_saved(request)

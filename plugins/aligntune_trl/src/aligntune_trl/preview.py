@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
 from tokenizers.decoders import DecodeStream
 
-from aligntune_core import ConfigError, Preview, RowPreview, RowTokens, TrainRequest
+from aligntune_core import Preview, RowPreview, RowTokens, TrainRequest
 from aligntune_core.config import DpoConfig, RewardModelConfig, SftConfig
 from aligntune_trl.pairs import Pair, PairTokeniser
 from aligntune_trl.prompts import PromptTokeniser
 from aligntune_trl.quiet import hush_handlers
+from aligntune_trl.tasks.preview import exchanges, labelled, read_of, tagged
 from aligntune_trl.tokenise import IGNORED, Tokeniser
 from aligntune_trl.tokenizer import open_tokenizer, special_tokens, tokenizer_name, turn_ends
 
@@ -28,7 +30,7 @@ def preview_of(request: TrainRequest) -> Preview:
     hush_handlers()
     tokenizer, template = open_tokenizer(request.config, tokenizer_name(request.config, request.model))
     eos = {tokenizer.eos_token_id} - {None}
-    return Preview(
+    preview = Preview(
         rows=_shower(request)(request, tokenizer),
         texts=partial(texts, tokenizer),
         special=frozenset(special_tokens(tokenizer).values()),
@@ -36,6 +38,7 @@ def preview_of(request: TrainRequest) -> Preview:
         bos=tokenizer.bos_token_id,
         template=template if request.chat else "",
     )
+    return replace(preview, **read_of(request, tokenizer))
 
 
 def texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
@@ -47,17 +50,12 @@ def texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
 
 def _shower(request: TrainRequest) -> Callable[[TrainRequest, Any], Shower]:
-    """What shows rows of this kind.
-
-    Raises:
-        ConfigError: nothing does.
-    """
+    """What shows rows of this kind."""
     if request.config.rows != "answers":
         return _pairs if request.config.rows == "preferences" else _prompts
-    if request.model_type == "causal_lm" and request.row_format in ("text", "prompt_completion", "messages"):
-        return _answers
-    problem = f"rows of {request.task} for a {request.model_type} model cannot be shown"
-    raise ConfigError(problem, "aligntune train --dry-run checks them", field="task_type", value=request.task)
+    if request.row_format in ("labelled", "tagged"):
+        return labelled if request.row_format == "labelled" else tagged
+    return _answers if request.model_type == "causal_lm" else exchanges
 
 
 def _answers(request: TrainRequest, tokenizer: Any) -> Shower:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def save_model(model: Any, tokenizer: Any, path: Path, *, trust_remote_code: boo
         only = {"selected_adapters": [TRAINED]} if isinstance(model, PeftModel) else {}
         model.save_pretrained(part, safe_serialization=True, **only)
         if isinstance(model, PeftModel) and model.active_peft_config.task_type in LABELLING:
-            model.get_base_model().config.save_pretrained(part)  # an adapter does not say what its labels are
+            _save_config(model.get_base_model(), part)
         _forget_last_batch(tokenizer)
         tokenizer.save_pretrained(part)
         _check_loads(part, trust_remote_code)
@@ -97,3 +98,10 @@ def save_model(model: Any, tokenizer: Any, path: Path, *, trust_remote_code: boo
         raise StorageError(
             f"the model cannot be written: {error}", remedy, field="output_dir", value=str(path)
         ) from error
+
+
+def _save_config(headed: Any, part: Path) -> None:
+    """The config of a model with a head, beside the adapter, which does not say what its labels are."""
+    config = copy.deepcopy(headed.config)
+    config.architectures = [type(headed).__name__]  # its base may have had another head
+    config.save_pretrained(part)

@@ -11,6 +11,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 
 from aligntune_core import ConfigError, Sampling
 from aligntune_trl.generate import drawn, seeded
+from aligntune_trl.tokenizer import without_bos
 
 if TYPE_CHECKING:
     from aligntune_trl.opened import OpenedPolicy
@@ -33,7 +34,8 @@ def stream(opened: OpenedPolicy, text: str, sampling: Sampling) -> Iterator[str]
         ConfigError: the conversation leaves no room for an answer.
     """
     model, tokenizer = opened.model, opened.tokenizer
-    batch = tokenizer(text, return_tensors="pt", add_special_tokens=False).to(model.device)
+    text = without_bos(tokenizer, text) if opened.special_tokens else text
+    batch = tokenizer(text, return_tensors="pt", add_special_tokens=opened.special_tokens).to(model.device)
     batch.pop("token_type_ids", None)
     _check_room(model, batch["input_ids"].shape[1])
     pieces, stop, failed = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True), _Stop(), []

@@ -104,6 +104,31 @@ def without_bos(tokenizer: Any, text: str) -> str:
     return text
 
 
+def most_read(config: Any, tokenizer: Any) -> int | None:
+    """The longest sequence in tokens that a model can read, by its config and its tokenizer; None: not known."""
+    limits = (getattr(config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length)
+    return min((int(limit) for limit in limits if limit), default=None)
+
+
+def longest_read(settings: Any, config: Any, tokenizer: Any) -> int:
+    """The longest sequence in tokens: `max_seq_length`, or what the model can read where that is only the default.
+
+    Args:
+        settings: those of the run.
+        config: the model's.
+        tokenizer: the model's.
+
+    Raises:
+        ConfigError: the user asked for more than the model can read.
+    """
+    longest: int = settings.max_seq_length
+    most = most_read(config, tokenizer)
+    if most is not None and longest > most and "max_seq_length" in settings.model_fields_set:
+        problem, remedy = f"the model reads {most} tokens at most", f"set max_seq_length: {most}"
+        raise ConfigError(problem, remedy, field="max_seq_length", value=longest)
+    return longest if most is None else min(longest, most)
+
+
 def special_tokens(tokenizer: Any) -> dict[str, int]:
     """The tokens that are no text: how each is written → its number."""
     return {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}

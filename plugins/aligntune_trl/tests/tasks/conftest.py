@@ -1,4 +1,4 @@
-"""A tiny encoder that was trained on masked words, and rows whose labels follow from their words."""
+"""Tiny models of each kind, rows whose labels follow from their words, and ways to train the one on the other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 import torch
 from aligntune_trl.tiny import write_tiny_model
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, BertConfig, BertForMaskedLM
 
+from aligntune import create_sft_trainer
+
+WORDS = ("river", "cloud", "stone", "map", "salt", "moss", "bread", "violin")
+ROWS: list[dict[str, Any]] = [{"prompt": f"Spell {word}: ", "completion": word} for word in WORDS]
 COLOURS, ANIMALS = ("red", "green", "blue"), ("cat", "dog", "cow")
 
 
@@ -47,3 +51,70 @@ def rows_of(kind: str, count: int = 200) -> list[dict[str, Any]]:
             row = {"tokens": words, "labels": ["B-colour" if word in COLOURS else "O" for word in words]}
         rows.append(row)
     return rows
+
+
+@pytest.fixture
+def label(encoder: Path, tmp_path: Path) -> Any:
+    """A trainer on the tiny encoder; any setting may be given."""
+
+    def build(kind: str = "single", **settings: Any) -> Any:
+        defaults: dict[str, Any] = {
+            "backend": "trl", "model_name": str(encoder), "output_dir": str(tmp_path / "run"), "batch_size": 8,
+            "gradient_accumulation_steps": 2, "learning_rate": 3e-3, "logging_steps": 1,
+            "train_dataset": rows_of(kind)[:160], "eval_dataset": rows_of(kind)[160:],
+        }  # fmt: skip
+        if "max_steps" not in settings:
+            defaults["num_epochs"] = 12
+        trainer = create_sft_trainer(**{**defaults, **settings})
+        trainer.listen()
+        return trainer
+
+    return build
+
+
+def write_bart(path: Path) -> None:
+    write_tiny_model("seq2seq", path)  # for its tokenizer
+    (path / "model.safetensors").unlink()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=len(tokenizer), d_model=64, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=128, dropout=0.0,
+        decoder_ffn_dim=128, encoder_attention_heads=4, decoder_attention_heads=4, max_position_embeddings=128,
+        pad_token_id=pad, eos_token_id=end, bos_token_id=None, decoder_start_token_id=pad, forced_eos_token_id=None,
+    )  # fmt: skip
+    BartForConditionalGeneration(config).save_pretrained(path)
+
+
+@pytest.fixture(scope="session")
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder of a tiny model of a kind: seq2seq (T5), bart, encoder_decoder."""
+    folder, made = tmp_path_factory.mktemp("models"), set[str]()
+
+    def get(kind: str) -> Path:
+        path = folder / kind
+        if kind not in made:
+            write_bart(path) if kind == "bart" else write_tiny_model(kind, path)
+            made.add(kind)
+        return path
+
+    return get
+
+
+@pytest.fixture
+def translate(model_of: Any, tmp_path: Path) -> Any:
+    """A trainer of a kind of model; any setting may be given."""
+
+    def build(kind: str = "seq2seq", **settings: Any) -> Any:
+        defaults: dict[str, Any] = {
+            "backend": "trl", "model_name": str(model_of(kind)), "output_dir": str(tmp_path / "run"), "batch_size": 8,
+            "gradient_accumulation_steps": 1, "learning_rate": 5e-3, "train_dataset": ROWS, "eval_dataset": ROWS,
+            "logging_steps": 10,
+        }  # fmt: skip
+        if "max_steps" not in settings:
+            defaults["num_epochs"] = 60
+        trainer = create_sft_trainer(**{**defaults, **settings})
+        trainer.listen()
+        return trainer
+
+    return build

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,32 +15,12 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from aligntune import create_sft_trainer
 from aligntune_core import ConfigError, Labels
 from aligntune_core.runs.metrics import read
 
 from .conftest import rows_of
 
 MEASURE = {"single": "eval_accuracy", "multi": "eval_f1_micro", "regression": "eval_r2", "tokens": "eval_span_f1"}
-
-
-@pytest.fixture
-def label(encoder: Path, tmp_path: Path) -> Any:
-    """A trainer on the tiny encoder; any setting may be given."""
-
-    def build(kind: str = "single", **settings: Any) -> Any:
-        defaults: dict[str, Any] = {
-            "backend": "trl", "model_name": str(encoder), "output_dir": str(tmp_path / "run"), "batch_size": 8,
-            "gradient_accumulation_steps": 2, "learning_rate": 3e-3, "logging_steps": 1,
-            "train_dataset": rows_of(kind)[:160], "eval_dataset": rows_of(kind)[160:],
-        }  # fmt: skip
-        if "max_steps" not in settings:
-            defaults["num_epochs"] = 12
-        trainer = create_sft_trainer(**{**defaults, **settings})
-        trainer.listen()
-        return trainer
-
-    return build
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "regression", "tokens"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,8 +15,7 @@ from aligntune_trl.base import TrlTrainer
 from aligntune_trl.generate import SAMPLED
 from aligntune_trl.heads import PROBLEMS
 from aligntune_trl.tasks import labelling, metrics
-
-log = logging.getLogger("aligntune")
+from aligntune_trl.tasks.texts import Texts
 
 
 class TextTask:
@@ -59,62 +56,26 @@ class TextTask:
         return self._labels.names[int(logits.argmax())]
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledTokens:
-    """A text as the model sees it, and what it is to say of it: no token is trained."""
+def said_of(model: Any, tokenizer: Any, texts: Texts, task: TextTask, inputs: Sequence[Any], size: int) -> list[Any]:
+    """What a model says of each text, in batches of `size`.
 
-    input_ids: list[int]
-    label: Any
-
-    @property
-    def labels(self) -> list[int]:
-        return [labelling.NONE] * len(self.input_ids)
-
-
-class Texts:
-    """Tokenises labelled texts.
-
-    Args:
-        tokenizer: the model's.
-        labels: what the rows' numbers mean.
-        longest: tokens of a text at most.
+    Raises:
+        ConfigError: an input is no text.
     """
-
-    def __init__(self, tokenizer: Any, labels: Labels, longest: int) -> None:
-        self._tokenizer, self._labels, self._longest = tokenizer, labels, longest
-
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each, cut."""
-        options = {"truncation": True, "max_length": self._longest}
-        found: list[list[int]] = self._tokenizer(list(texts), **options)["input_ids"]
-        return found
-
-    def _target(self, label: Any) -> Any:
-        """What the loss compares with: a label's number, a 1 for each that holds, or a value."""
-        if self._labels.problem != "multi":
-            return label
-        return [float(number in label) for number in range(len(self._labels.names))]
-
-    def __call__(self, rows: Any, field: str) -> Any:
-        """A `Dataset` of `input_ids` and `labels`; texts that are cut are counted."""
-
-        def convert(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-            whole = self._tokenizer(batch["text"], verbose=False)["input_ids"]
-            return {
-                "input_ids": self.ids(batch["text"]),
-                "labels": [self._target(label) for label in batch["label"]],
-                "cut": [len(ids) > self._longest for ids in whole],
-            }
-
-        done = rows.map(convert, batched=True, load_from_cache_file=False, remove_columns=rows.column_names)
-        if cut := sum(done["cut"]):
-            log.info("%s: %d of %d rows are cut at %d tokens", field, cut, len(done), self._longest)
-        return done.select_columns(["input_ids", "labels"])
-
-    def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[LabelledTokens]:
-        """The rows as the model sees them."""
-        ids = self.ids([row["text"] for row in rows])
-        return [LabelledTokens(each, row["label"]) for each, row in zip(ids, rows, strict=True)]
+    for item in inputs:
+        if not isinstance(item, str):
+            raise ConfigError(f"is a {type(item).__name__}", "pass texts", field="inputs")
+    was_training, said = model.training, []
+    model.eval()
+    try:
+        for at in range(0, len(inputs), size):
+            ids = texts.ids(inputs[at : at + size])
+            batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(model.device)
+            with torch.no_grad():
+                said += [task.said(logits) for logits in model(**batch).logits.float()]
+    finally:
+        model.train(was_training)
+    return said
 
 
 class Classifier(TrlTrainer):
@@ -133,21 +94,8 @@ class Classifier(TrlTrainer):
         Raises:
             ConfigError: an input is no text.
         """
-        for item in inputs:
-            if not isinstance(item, str):
-                raise ConfigError(f"is a {type(item).__name__}", "pass texts", field="inputs")
         size = self.native.args.per_device_eval_batch_size
-        return [said for at in range(0, len(inputs), size) for said in self._batch(inputs[at : at + size])]
-
-    def _batch(self, texts: Sequence[str]) -> list[Any]:
-        model, was_training = self._model, self._model.training
-        batch = self._loaded.tokenizer.pad({"input_ids": self._texts.ids(texts)}, return_tensors="pt").to(model.device)
-        model.eval()
-        try:
-            with torch.no_grad():
-                return [self._task.said(logits) for logits in model(**batch).logits.float()]
-        finally:
-            model.train(was_training)
+        return said_of(self._model, self._loaded.tokenizer, self._texts, self._task, inputs, size)
 
     def _sample(self, events: RunEvents) -> None:
         """Label a few texts, for the report."""

@@ -15,6 +15,7 @@ from aligntune_trl import building, heads, loading
 from aligntune_trl.building import Loaded
 from aligntune_trl.loop import guarded
 from aligntune_trl.tasks import metrics
+from aligntune_trl.tokenizer import longest_read
 
 NONE = -100
 """The label of a token that has none."""
@@ -132,11 +133,11 @@ def load(request: TrainRequest, kind: heads.Kind, labels: Labels) -> tuple[Loade
     """
     loaded = building.begin(request, TrainingArguments)
     if request.model is None:
-        headed = heads.load_headed(kind, request.config, loaded, labels)
+        headed = heads.load_headed(kind, request.config, loaded.precision, loaded.tokenizer, labels)
     else:
         headed = heads.given(request.model, kind, labels)
     loading.keep_quantised_weights_as_loaded(headed.model)
-    return loaded, headed, heads.longest_read(request.config, headed.model, loaded.tokenizer)
+    return loaded, headed, longest_read(request.config, headed.model.config, loaded.tokenizer)
 
 
 def construct(loaded: Loaded, headed: heads.Headed, task: Task, rows: Tokenised) -> tuple[Any, Mapping[str, Any]]:

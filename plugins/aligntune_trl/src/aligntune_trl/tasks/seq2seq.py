@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from peft import get_peft_model
 from torch import Tensor
@@ -17,12 +16,15 @@ from transformers import (
     Seq2SeqTrainingArguments,
 )
 
-from aligntune_core import ConfigError, DataError, TrainRequest
-from aligntune_trl import building, heads, loading
+from aligntune_core import ConfigError, TrainRequest
+from aligntune_core.config import SftConfig
+from aligntune_trl import building, loading
 from aligntune_trl.base import TrlTrainer
 from aligntune_trl.loop import MeanOverTokens, without_repeats
 from aligntune_trl.tasks import labelling, metrics
-from aligntune_trl.tokenise import Tokeniser, Tokens
+from aligntune_trl.tasks.exchanges import Exchanges, asks_with_special_tokens, check_settings
+from aligntune_trl.tokenise import Tokeniser
+from aligntune_trl.tokenizer import longest_read
 
 log = logging.getLogger("aligntune")
 _Trainer: Any = object  # transformers' class, which comes beneath when it is known
@@ -64,83 +66,7 @@ def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return flat.view_as(targets)
 
 
-class Exchanges:
-    """Tokenises rows: each answer in a row, after all that stands before it, is an exchange.
-
-    Args:
-        tokeniser: renders conversations, in the form that `predict` asks in.
-        longest: tokens of a question, and of an answer, at most.
-    """
-
-    def __init__(self, tokeniser: Tokeniser, longest: int) -> None:
-        self._tokeniser, self._longest = tokeniser, longest
-
-    def texts(self, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """The questions and answers of a row."""
-        if "messages" not in row:
-            yield row["prompt"], row["completion"]
-            return
-        messages = row["messages"]
-        for turn in range(row["context"], len(messages)):
-            if messages[turn]["role"] == "assistant":
-                yield self._tokeniser.render(messages[:turn], ask=True), messages[turn]["content"]
-
-    def tokens(self, row: Mapping[str, Any]) -> Iterator[tuple[list[int], list[int]]]:
-        """The tokens of each exchange, uncut; an answer ends with the token that ends a sequence."""
-        tokenizer, chat = self._tokeniser.tokenizer, "messages" in row
-        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-        for question, answer in self.texts(row):
-            asked = tokenizer(question, add_special_tokens=not chat or _ends_itself(tokenizer), verbose=False).input_ids
-            said = tokenizer(text_target=answer, verbose=False).input_ids
-            yield asked, said if end is None or said[-1:] == [end] else [*said, end]
-
-    def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Tokens]:
-        """Each row's exchanges one after the other: what the encoder reads is not trained, the answers are."""
-        done = []
-        for row in rows:
-            ids, labels = list[int](), list[int]()
-            for asked, said in self.tokens(row):
-                asked, said = asked[: self._longest], said[: self._longest]
-                ids += asked + said
-                labels += [labelling.NONE] * len(asked) + said
-            done.append(Tokens(ids, labels))
-        return done
-
-    def __call__(self, rows: Any, field: str) -> Any:
-        """A `Dataset` of `input_ids` and `labels`, an exchange a row; those that are cut are counted.
-
-        Raises:
-            DataError: rows of plain text, which ask nothing.
-        """
-        if "text" in rows.column_names:
-            remedy = "give rows with a question and an answer"
-            raise DataError("rows of plain text have no question for the encoder to read", remedy, field=field)
-
-        def convert(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-            split = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-            pairs = [pair for row in split for pair in self.tokens(row)]
-            return {
-                "input_ids": [asked[: self._longest] for asked, _ in pairs],
-                "labels": [said[: self._longest] for _, said in pairs],
-                "cut": [max(len(asked), len(said)) > self._longest for asked, said in pairs],
-            }
-
-        done = rows.map(convert, batched=True, load_from_cache_file=False, remove_columns=rows.column_names)
-        if len(done) != len(rows):
-            log.info("%s: %d answers in %d rows, each after what stands before it", field, len(done), len(rows))
-        if cut := sum(done["cut"]):
-            log.info(
-                "%s: %d of %d answers or their questions are cut at %d tokens", field, cut, len(done), self._longest
-            )
-        return done.select_columns(["input_ids", "labels"])
-
-
-def _ends_itself(tokenizer: Any) -> bool:
-    """Whether the tokenizer writes special tokens around a text, which encoders were trained with."""
-    return len(tokenizer("a").input_ids) > len(tokenizer("a", add_special_tokens=False).input_ids)
-
-
-def _set_start(model: Any, tokenizer: Any) -> None:
+def set_start(model: Any, tokenizer: Any) -> None:
     """Say with which token the decoder begins, where the checkpoint does not.
 
     Raises:
@@ -174,19 +100,28 @@ def _measure(tokenizer: Any) -> Any:
     return measure
 
 
+class Answerer(TrlTrainer):
+    """A `BackendTrainer` whose model reads a question with one half and answers with the other."""
+
+    @property
+    def _special_tokens(self) -> bool:
+        return asks_with_special_tokens(self._loaded.tokenizer, chat=self._loaded.chat)
+
+
 def build_seq2seq(request: TrainRequest) -> TrlTrainer:
     """Load the model, tokenise the rows, and construct transformers' Seq2SeqTrainer.
 
     Raises:
         ConfigError, DataError, BackendUnavailableError: what only the library, the model or the tokenizer can tell.
     """
+    config = cast("SftConfig", request.config)
+    check_settings(config)
     if request.eval_rows is not None:
         metrics.check_installed("sacrebleu")
-    config: Any = request.config
     loaded = building.begin(request, Seq2SeqTrainingArguments)
     model = building.load_policy(loaded, AutoModelForSeq2SeqLM)
-    _set_start(model, loaded.tokenizer)
-    exchanges = Exchanges(Tokeniser(loaded.tokenizer), heads.longest_read(config, model, loaded.tokenizer))
+    set_start(model, loaded.tokenizer)
+    exchanges = Exchanges(Tokeniser(loaded.tokenizer), longest_read(config, model.config, loaded.tokenizer))
     rows = labelling.tokenised(request, exchanges)
     loading.check_embeddings(model, rows.train["input_ids"])
     wanted = building.wanted_arguments(loaded, model, own_arguments(), Seq2SeqTrainingArguments)
@@ -208,4 +143,4 @@ def build_seq2seq(request: TrainRequest) -> TrlTrainer:
     native.model_accepts_loss_kwargs = False  # the loss is ours; a model's forward need not know what it is divided by
     if rows.eval is not None:
         native.longest_answer = max(map(len, rows.eval["labels"]))
-    return TrlTrainer(native, loaded, wanted, exchanges.preview)
+    return Answerer(native, loaded, wanted, exchanges.preview)

@@ -1,0 +1,76 @@
+"""Texts with a label as a model reads them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aligntune_core import Labels
+from aligntune_trl.tokenise import IGNORED
+
+log = logging.getLogger("aligntune")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTokens:
+    """A text as the model sees it, and what it is to say of it: no token is trained."""
+
+    input_ids: list[int]
+    label: Any
+
+    @property
+    def labels(self) -> list[int]:
+        return [IGNORED] * len(self.input_ids)
+
+
+class Texts:
+    """Tokenises labelled texts.
+
+    Args:
+        tokenizer: the model's.
+        labels: what the rows' numbers mean.
+        longest: tokens of a text at most.
+    """
+
+    def __init__(self, tokenizer: Any, labels: Labels, longest: int) -> None:
+        self._tokenizer, self._labels, self._longest = tokenizer, labels, longest
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each, cut."""
+        options = {"truncation": True, "max_length": self._longest}
+        found: list[list[int]] = self._tokenizer(list(texts), **options)["input_ids"]
+        return found
+
+    def whole(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each, uncut."""
+        found: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        return found
+
+    def _target(self, label: Any) -> Any:
+        """What the loss compares with: a label's number, a 1 for each that holds, or a value."""
+        if self._labels.problem != "multi":
+            return label
+        return [float(number in label) for number in range(len(self._labels.names))]
+
+    def __call__(self, rows: Any, field: str) -> Any:
+        """A `Dataset` of `input_ids` and `labels`; texts that are cut are counted."""
+
+        def convert(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+            whole = self.whole(batch["text"])
+            return {
+                "input_ids": self.ids(batch["text"]),
+                "labels": [self._target(label) for label in batch["label"]],
+                "cut": [len(ids) > self._longest for ids in whole],
+            }
+
+        done = rows.map(convert, batched=True, load_from_cache_file=False, remove_columns=rows.column_names)
+        if cut := sum(done["cut"]):
+            log.info("%s: %d of %d rows are cut at %d tokens", field, cut, len(done), self._longest)
+        return done.select_columns(["input_ids", "labels"])
+
+    def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[LabelledTokens]:
+        """The rows as the model sees them."""
+        ids = self.ids([row["text"] for row in rows])
+        return [LabelledTokens(each, row["label"]) for each, row in zip(ids, rows, strict=True)]
