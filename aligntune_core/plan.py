@@ -73,7 +73,12 @@ class Plan:
     def _origin(self) -> dict[str, str]:
         """Which names of the settings are those of the hub, and which are paths here: a model card tells the first."""
         named = {name: getattr(self.config, name) for name in ("model_name", "dataset_name", "eval_dataset_name")}
-        return {k: "local" if Path(v).expanduser().exists() else "hub" for k, v in named.items() if isinstance(v, str)}
+        several = {name: (value,) if isinstance(value, str) else value for name, value in named.items() if value}
+        return {name: "local" if any(map(_is_here, values)) else "hub" for name, values in several.items()}
+
+
+def _is_here(name: str) -> bool:
+    return Path(name).expanduser().exists() or "*" in name
 
 
 def versions_of(distribution: str) -> dict[str, str]:

@@ -112,7 +112,8 @@ class Card:
 
     def _hub_datasets(self) -> list[str]:
         config = _part(self.run, "config")
-        return [config[name] for name in ("dataset_name", "eval_dataset_name") if self._origin(name) == "hub"]
+        named = [config[name] for name in ("dataset_name", "eval_dataset_name") if self._origin(name) == "hub"]
+        return [each for name in named for each in ([name] if isinstance(name, str) else name)]
 
     def _pipeline(self) -> str | None:
         if self.run.get("algorithm") == "reward":
@@ -173,7 +174,8 @@ class Card:
         config, data = _part(self.run, "config"), _part(self.run, "data")
         if not data:
             return
-        rows = [("trained on", _public(data.get("source")), _count(data.get("rows")), data.get("sha256"))]
+        source = ", ".join(_public(name) for name in str(data.get("source") or "").split(", "))
+        rows = [("trained on", source, _count(data.get("rows")), data.get("sha256"))]
         if config.get("eval_dataset_name"):
             rows.append(("evaluated on", _public(config["eval_dataset_name"]), None, None))
         elif config.get("eval_fraction"):

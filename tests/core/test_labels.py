@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aligntune_core.config import Layer, SftConfig, build_config
 from aligntune_core.data.labelled import Numbering, labelled, tagged
-from aligntune_core.errors import DataError
+from aligntune_core.data.read import load_rows
+from aligntune_core.errors import ConfigError, DataError
 
 WHERE = ("dataset_name", "rows.jsonl")
 
@@ -108,3 +113,75 @@ def test_a_text_without_a_label_is_no_row(row, problem):
 def test_words_and_labels_must_fit(row, problem):
     with pytest.raises(ValueError, match=problem):
         tagged(row, None)
+
+
+# in files
+
+
+def load(**given: Any) -> Any:
+    rows, eval_rows = given.pop("rows", None), given.pop("eval_rows", None)
+    return load_rows(build_config(SftConfig, [Layer(given)]), rows, eval_rows)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def test_labels_of_several_data_sets_get_their_numbers_together(tmp_path):
+    names = [write(tmp_path / f"{n}.jsonl", [{"text": "x", "label": label}]) for n, label in enumerate(["b", "a"])]
+    rows = load(dataset_name=names)
+    assert rows.labels.names == ("a", "b")
+    assert [row["label"] for row in rows.train] == [1, 0]
+    assert (rows.task, rows.columns.used) == ("text_classification", ("text", "label"))
+
+
+def test_a_data_set_of_other_labels_is_refused_for_evaluation_with_the_row(tmp_path):
+    name = write(tmp_path / "rows.jsonl", [{"text": "x", "label": label} for label in "ab"])
+    other = write(tmp_path / "other.jsonl", [{"text": "x", "label": label} for label in "ac"])
+    with pytest.raises(DataError, match="row 2, label 'c': none of a, b"):
+        load(dataset_name=name, eval_dataset_name=other)
+
+
+def named(*names: str) -> Any:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))})
+    return datasets.Dataset.from_list([{"text": "x", "label": 0}, {"text": "y", "label": 1}], features=features)
+
+
+def test_numbers_that_mean_other_labels_for_evaluation_are_refused():
+    assert load(rows=named("bad", "good"), eval_rows=named("bad", "good")).labels.names == ("bad", "good")
+    with pytest.raises(DataError, match="names its labels good, bad; 'in memory' bad, good"):
+        load(rows=named("bad", "good"), eval_rows=named("good", "bad"))
+
+
+def test_data_sets_of_texts_and_of_labelled_texts_are_not_mixed(tmp_path):
+    one = write(tmp_path / "one.jsonl", [{"text": "x"}])
+    other = write(tmp_path / "other.jsonl", [{"text": "x", "label": "a"}])
+    with pytest.raises(DataError, match=r"is read as labelled .* as text"):
+        load(dataset_name=[one, other])
+    rows = load(dataset_name=[one, other], task_type="text_generation")
+    assert [row["text"] for row in rows.train] == ["x", "x"]
+
+
+def test_one_label_and_lists_of_labels_are_not_mixed():
+    with pytest.raises(DataError, match="some rows have one label and some a list of them"):
+        numbering(texts("a", ["b"]))
+
+
+def test_rows_with_labels_are_not_streamed(tmp_path):
+    name = write(tmp_path / "rows.jsonl", [{"text": "x", "label": label} for label in "ab"])
+    with pytest.raises(ConfigError, match="streaming = True: labels get their numbers from all rows"):
+        load(dataset_name=name, streaming=True, max_steps=1)
+
+
+def test_a_mapping_makes_other_columns_text_and_label():
+    rows = load(rows=[{"sentence": "x", "mood": m} for m in "ab"], column_mapping={"text": "sentence", "label": "mood"})
+    assert (rows.shape, rows.labels.names) == ("labelled", ("a", "b"))
+
+
+def test_a_mapping_that_the_task_has_no_columns_for_is_refused():
+    with pytest.raises(ConfigError, match="no format of text_generation has the columns label and text together"):
+        load(
+            rows=[{"sentence": "x", "mood": m} for m in "ab"], task_type="text_generation",
+            column_mapping={"text": "sentence", "label": "mood"},
+        )  # fmt: skip

@@ -121,3 +121,10 @@ def test_a_checkpoint_tells_nothing_of_what_came_later(tmp_path: Path) -> None:
 
 def test_a_run_that_died_early_has_a_card_too() -> None:
     assert Card("first", {"algorithm": "sft"}).text().endswith("| saved as | a full model |\n")
+
+
+def test_several_data_sets_are_told_without_their_folders_and_those_of_the_hub_named() -> None:
+    run = RUN | {"config": {"dataset_name": ["owner/one", "owner/two"]}}
+    assert front(Card("first", run))["datasets"] == ["owner/one", "owner/two"]
+    local = RUN | {"origin": {}, "data": {"source": "/home/me/a.jsonl, ./b/c.jsonl", "rows": None, "sha256": "ab"}}
+    assert "| trained on | a.jsonl, c.jsonl |  | ab |" in Card("first", local).text()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from shutil import copytree
+
 import pytest
 from aligntune_trl.tasks.metrics import of_answers
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from aligntune_core import AlignTuneError
@@ -74,3 +77,43 @@ def test_answers_are_compared_as_texts():
     assert found["exact_match"] == 0.5
     assert found["bleu"] < 100
     assert of_answers(["a b c d e"], ["a b c d e"]) == {"exact_match": 1.0, "bleu": pytest.approx(100), "chrf": 100.0}
+
+
+def read_by_the_encoder(trainer):
+    """The tokens of each batch that the model's encoder is going to read."""
+    found = []
+    keep = lambda module, given, named: found.append(named["input_ids"])  # noqa: E731
+    trainer.native.model.get_encoder().register_forward_pre_hook(keep, with_kwargs=True)
+    return found
+
+
+def test_padding_stands_after_a_question_as_in_training(translate):
+    """BART counts places: the first word of a shorter question stands at the first place too."""
+    trainer = translate("bart", eval_dataset=None, max_steps=1)
+    found, pad = read_by_the_encoder(trainer), trainer.native.processing_class.pad_token_id
+    trainer.predict(["Spell map: ", "Spell map and then salt and then moss: "])
+    short = found[0][0].tolist()
+    assert short[0] != pad
+    assert short[-1] == pad
+
+
+def test_a_conversation_is_asked_in_the_form_in_which_it_was_trained(translate, model_of, tmp_path):
+    """The tokenizer ends texts itself, as T5's does."""
+    model, tokenizer = tmp_path / "ends", AutoTokenizer.from_pretrained(model_of("seq2seq"))
+    copytree(model_of("seq2seq"), model)
+    end = (tokenizer.eos_token, tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A <|end|>", special_tokens=[end])
+    tokenizer.save_pretrained(model)
+    chat = [{"role": "user", "content": "Spell map"}, {"role": "assistant", "content": "map"}]
+    rows = [{"messages": chat}] * 4
+    trainer = translate(model_name=str(model), train_dataset=rows, eval_dataset=None, max_steps=1)
+    asked = read_by_the_encoder(trainer)
+    trainer.predict([chat[:1]])
+    assert asked[0].tolist() == [trainer.native.train_dataset[0]["input_ids"]]
+    assert asked[0][0, -1] == tokenizer.eos_token_id
+
+
+def test_answers_that_call_tools_are_refused(translate):
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    with pytest.raises(AlignTuneError, match="an answer calls tools, which a decoder of its own cannot learn"):
+        translate(train_dataset=[{"messages": [{"role": "user", "content": "Hi"}, call]}] * 4, eval_dataset=None)
