@@ -257,6 +257,16 @@ def test_an_answer_ends_where_the_template_ends_a_turn(make, tiny, tmp_path):
     assert sorted(ends) == ["<|end|>", "<|user|>"]
 
 
+def test_tools_that_may_be_called_are_given_to_the_template(make, tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "other")
+    path = tmp_path / "other/chat_template.jinja"
+    path.write_text("{% if tools %}{{ tools | tojson }}{% endif %}" + path.read_text("utf-8"), "utf-8")
+    row = {"messages": CHAT, "tools": [{"name": "add"}]}
+    trainer = make(model_name=str(tmp_path / "other"), train_dataset=[row]).native
+    (tokens,) = trainer.preview([{**row, "context": 0}])
+    assert trainer.tokenizer.decode(tokens.input_ids).startswith('[{"name": "add"}]<|user|>Hi')
+
+
 def test_a_question_gets_the_system_prompt_that_the_rows_got(make):
     row, system = {"instruction": "Who?", "output": "Me."}, "Be kind."
     trainer = make(train_dataset=[row], system_prompt=system).native

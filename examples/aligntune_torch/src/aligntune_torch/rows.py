@@ -36,14 +36,15 @@ class Tokens:
         return sum(label != IGNORED for label in self.labels[1:])
 
 
-def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, ask: bool = False) -> str:
-    """A conversation as text; `ask` ends it where the next answer begins.
+def render(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, ask: bool = False, tools: Any = None) -> str:
+    """A conversation as text; `ask` ends it where the next answer begins, `tools` are those that may be called.
 
     Raises:
         ConfigError: the tokenizer has no chat template, or it cannot write this conversation.
     """
     try:
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask))
+        options = {"tokenize": False, "add_generation_prompt": ask, "tools": tools or None}
+        return str(tokenizer.apply_chat_template(list(messages), **options))
     except Exception as error:  # a template is a program, and may raise anything
         problem = "its tokenizer has no chat template that writes these conversations"
         remedy = "give another model, or rows of prompt and completion"
@@ -52,12 +53,13 @@ def render(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, ask: bool =
 
 def _conversation(tokenizer: Any, row: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
     """The text of a conversation, and where in it the answers stand; the first `context` messages are never trained."""
-    messages = row["messages"]
-    text, spans = render(tokenizer, messages), []
+    messages, tools = row["messages"], row.get("tools")
+    text, spans = render(tokenizer, messages, tools=tools), []
     for turn in range(row["context"], len(messages)):
         if messages[turn]["role"] != "assistant":
             continue
-        before, until = render(tokenizer, messages[:turn], ask=True), render(tokenizer, messages[: turn + 1])
+        before = render(tokenizer, messages[:turn], ask=True, tools=tools)
+        until = render(tokenizer, messages[: turn + 1], tools=tools)
         if not (until.startswith(before) and text.startswith(until)):
             problem = f"its chat template writes message {turn + 1} differently once more follow"
             raise ConfigError(problem, "give conversations of one answer", field="model_name")
