@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from aligntune_core.testing.fake_backend import write_fake_model
+
 CHAT = """
 import fcntl, sys, termios, time
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C comes from this terminal
@@ -136,3 +138,11 @@ def test_ctrl_c_ends_an_answer_and_the_conversation_goes_on(terminal: Callable[[
     chat.wait_for("\r\n> ")
     chat.type("Why?\n")
     chat.wait_for("3: ")
+
+
+def test_a_model_that_labels_or_scores_is_refused_with_the_command_that_asks_it(tmp_path: Path) -> None:
+    write_fake_model(tmp_path / "scores", "classification")
+    chat = Terminal("chat", str(tmp_path / "scores"))
+    chat.wait_for("it gives labels or scores, and holds no conversation; use 'aligntune generate'")
+    assert chat.ended() == 2
+    chat.close()

@@ -160,6 +160,40 @@ def test_as_data_it_says_the_same(data):
     assert found["end"] == {"sequences": 8, "ended": [{"id": 1, "text": "</s>", "sequences": 8}], "unended": 0}
 
 
+def test_several_data_sets_are_looked_at_as_one(data, in_tmp):
+    (in_tmp / "other.jsonl").write_text(json.dumps({"prompt": "Why?", "completion": "So.", "of": "me"}), "utf-8")
+    found = data(ASKED, "--dataset-name=rows.jsonl,other.jsonl")
+    assert found["summary"]["rows"] == 9
+    assert found["columns"]["unused"] == ["source", "of"]
+
+
+def test_of_rows_that_are_streamed_nobody_knows_how_many_there_are(shown):
+    out = shown(ASKED, "--streaming", "--max-steps=1")
+    assert "looked at  the first 8 training rows; the longest has 8 tokens\n" in out
+    assert "row 1 · 8 tokens, 2 trained" in out
+
+
+def test_the_labels_of_words_are_counted_and_end_nothing(shown):
+    rows = [{"tokens": ["a", "b"], "labels": ["X", "O"]}] * 2
+    cells = {("token_classification", "causal_lm"): Support("full")}
+
+    class Tags(FakeBackend):
+        @hookimpl
+        def build_preview(self, request: TrainRequest) -> Any:
+            made = super().build_preview(request)
+            shown = {"rows": lambda given: [_tagged() for _ in given], "texts": lambda ids: ["w "] * len(ids)}
+            return replace(made, longest=7, **shown)
+
+    out = shown(rows, backend=Tags(cells=cells))
+    assert "  label: a=X b=O\n" in out
+    assert "trained    a label for each of 4 words in 2 rows\ncut        0 rows at max_seq_length 7\n" in out
+    assert "\nend" not in out
+
+
+def _tagged() -> RowPreview:
+    return RowPreview(parts={"row": RowTokens([0, 2, 3], [-100, 1, 0])}, label="a=X b=O")
+
+
 @pytest.mark.parametrize(
     ("source", "text"),
     [
