@@ -1,7 +1,8 @@
 """The hooks: the only text on what a plugin provides.
 
 A backend is a small module that an entry point of the group `aligntune.backends` names; the entry point's
-name is the backend's. Describing a backend must be cheap: only hooks that load a model may import a training library.
+name is the backend's. Describing a backend must be cheap: only hooks that load a model or its
+tokenizer may import a training library.
 Any other plugin stands in the group `aligntune.plugins`; its hooks are all optional, and it is imported only
 when one of its commands is called, `report_to` names it, `reward_functions` names a reward that is not built in, or
 `aligntune diagnose` looks at everything.
