@@ -127,7 +127,9 @@ def test_an_explicit_backend_stays_and_its_refusal_names_another(use_registry: U
 def test_the_task_that_is_asked_for_chooses_the_backend(use_registry: Use, settings: dict[str, Any]) -> None:
     tokens = {("token_classification", "causal_lm"): Support("full")}
     use_registry(a=FakeBackend(preference=9), b=FakeBackend(cells=tokens))
-    with get_trainer("sft", task_type="Token Classification", **settings) as trainer:
+    rows = [{"tokens": ["a", "b"], "labels": ["X", "O"]}]
+    del settings["dataset_name"]
+    with get_trainer("sft", task_type="Token Classification", train_dataset=rows, **settings) as trainer:
         assert trainer.selection.backend == "b"
 
 
