@@ -118,6 +118,7 @@ def test_it_trains(python: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.heavy
 def test_its_own_tests_pass_at_once(python: Path) -> None:
     folder = python.parents[2] / FOLDER
     said = call(python, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", folder=folder)

@@ -67,6 +67,7 @@ def test_the_terminal_shows_only_what_a_user_needs(tiny, row_file, tmp_path):
     assert len(lines) <= 6, done.stderr
 
 
+@pytest.mark.heavy
 def test_two_processes_make_one_run(tiny, row_file, tmp_path):
     """DDP on CPU: the batch is 2 × 2, so the losses are those of one process with 4, in evaluation too."""
     held_back = tmp_path / "held_back.jsonl"
