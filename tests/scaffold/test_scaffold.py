@@ -105,6 +105,7 @@ assert write_tiny_model("causal_lm", pathlib.Path(sys.argv[1]))
 """
 
 
+@pytest.mark.heavy
 def test_it_trains(python: Path, tmp_path: Path) -> None:
     model, rows = tmp_path / "tiny", tmp_path / "rows.jsonl"
     subprocess.run([str(python), "-c", MAKE, str(model)], check=True, timeout=300)
