@@ -51,6 +51,14 @@ def conformance(session: nox.Session, trl: str) -> None:
 
 
 @nox.session
+@nox.parametrize("trl", list(TRL), ids=list(TRL))
+def heavy(session: nox.Session, trl: str) -> None:
+    """What the fast suite leaves out: several processes, and promises repeated on further algorithms."""
+    install(session, TRL[trl])
+    session.run("pytest", "-n", "2", "-m", "heavy", *session.posargs)
+
+
+@nox.session
 def hostile(session: nox.Session) -> None:
     """Hostile plugins, each installed for real, against every command that meets plugins."""
     install(session, NEWEST)

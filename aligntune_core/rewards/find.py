@@ -8,9 +8,10 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from functools import reduce
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import CodeType, ModuleType
+from typing import Any, cast
 
 from aligntune_core.algorithms import did_you_mean
 from aligntune_core.errors import ConfigError, told
@@ -60,6 +61,13 @@ def file_of(entry: str, path: Path) -> Path:
     return found
 
 
+class _FromSource(SourceFileLoader):
+    """Reads a file as it is now, and writes no compiled copy beside it: the folder is the user's."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load_file(entry: str, path: Path) -> ModuleType:
     """The module that a file holds, run once for each content that the file has had.
 
@@ -76,12 +84,11 @@ def load_file(entry: str, path: Path) -> ModuleType:
     name = f"aligntune_reward_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path, loader=None)
-    if spec is None or spec.loader is None:
-        raise refused(entry, "is no Python file", "write FILE.py:name")
+    loader = _FromSource(name, str(path))
+    spec = cast("ModuleSpec", importlib.util.spec_from_loader(name, loader))  # None only for a loader of no source
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):

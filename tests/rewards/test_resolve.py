@@ -295,3 +295,9 @@ def test_what_run_json_is_told_can_be_written(here: Path) -> None:
     rewards = resolve([named, "rewards.py:judge", {"name": "format", "pattern": "\n\ud800" * 2000}])
     assert all(reward.source.isprintable() and len(reward.source) <= 1000 for reward in rewards)
     json.dumps([reward.source for reward in rewards]).encode("ascii")
+
+
+def test_a_file_leaves_no_compiled_copy_beside_it(here, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    resolve(["rewards.py:count"])
+    assert [path.name for path in here.iterdir()] == ["rewards.py"]

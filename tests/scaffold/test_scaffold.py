@@ -105,6 +105,7 @@ assert write_tiny_model("causal_lm", pathlib.Path(sys.argv[1]))
 """
 
 
+@pytest.mark.heavy
 def test_it_trains(python: Path, tmp_path: Path) -> None:
     model, rows = tmp_path / "tiny", tmp_path / "rows.jsonl"
     subprocess.run([str(python), "-c", MAKE, str(model)], check=True, timeout=300)
@@ -118,6 +119,7 @@ def test_it_trains(python: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.heavy
 def test_its_own_tests_pass_at_once(python: Path) -> None:
     folder = python.parents[2] / FOLDER
     said = call(python, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", folder=folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from aligntune_trl.tiny import write_tiny_model
 
 from aligntune_core.cli import demo
@@ -31,6 +32,7 @@ def test_the_demo_ends_with_answers_a_curve_and_the_folder(in_tmp, monkeypatch, 
     assert {"run.json", "metrics.jsonl", "samples.jsonl", "model", "report.html"} <= {p.name for p in folder.iterdir()}
 
 
+@pytest.mark.heavy
 def test_the_demo_is_deterministic(in_tmp, monkeypatch, capsys):
     monkeypatch.setattr(demo, "EPOCHS", 1)
     losses = []

@@ -447,6 +447,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.heavy
 def test_two_processes_take_the_same_rounds_and_fill_up_together(tiny, tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO)

@@ -98,6 +98,7 @@ for algorithm, settings in json.loads(sys.argv[1]).items():
 """
 
 
+@pytest.mark.heavy
 def test_two_processes_evaluate_to_the_numbers_of_one(micro, tmp_path):
     """Seven rows in batches of two: on two processes three rows fill no whole batch."""
 

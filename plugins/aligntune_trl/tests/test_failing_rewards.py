@@ -242,6 +242,7 @@ def test_on_the_command_line_it_is_one_line_and_exit_4_and_the_mended_file_is_re
     assert read_run(tmp_path / "run")["status"] == "finished"
 
 
+@pytest.mark.heavy
 def test_a_reward_that_fails_in_one_of_two_processes_ends_both(tiny, tmp_path):
     misbehave = "if os.environ['RANK'] == '1' and trainer_state.global_step == 2: {}['answer']"
     command = command_line(tiny, tmp_path, misbehave, batch_size=2)

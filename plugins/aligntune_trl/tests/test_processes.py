@@ -67,6 +67,7 @@ def test_the_terminal_shows_only_what_a_user_needs(tiny, row_file, tmp_path):
     assert len(lines) <= 6, done.stderr
 
 
+@pytest.mark.heavy
 def test_two_processes_make_one_run(tiny, row_file, tmp_path):
     """DDP on CPU: the batch is 2 × 2, so the losses are those of one process with 4, in evaluation too."""
     held_back = tmp_path / "held_back.jsonl"
@@ -106,6 +107,7 @@ def test_several_processes_need_one_output_dir(tiny, row_file, tmp_path):
     assert "error: output_dir: is missing under a launcher of several processes; set output_dir" in done.stderr
 
 
+@pytest.mark.heavy
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tiny, row_file, tmp_path):
     arguments = command(tiny, row_file, tmp_path / "run", "--num-epochs", "40", "--save-steps", "5")
     started = subprocess.Popen(
@@ -129,7 +131,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tiny, row_file, tmp_path)
     assert (run["status"], run["steps_done"]) == ("finished", 200)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.heavy)])
 def test_the_command_line_ends_with_the_signals_exit_code(tiny, row_file, tmp_path, number):
     started = subprocess.Popen(
         [sys.executable, "-m", "aligntune", *command(tiny, row_file, tmp_path / "run", "--num-epochs", "2000")],

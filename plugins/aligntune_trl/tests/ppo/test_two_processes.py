@@ -23,6 +23,7 @@ from datasets import Dataset  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from transformers import PrinterCallback, set_seed  # noqa: E402
 
+pytestmark = pytest.mark.heavy
 LORA = LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM")
 CASES: dict[str, dict[str, Any]] = {
     "full, model": {"critic": "model"},
