@@ -1,10 +1,9 @@
 """Settings: what all algorithms share (`settings`), what each adds (`offline`, `rollouts`, `policies`), other names for
 them (`aliases`), and how they are read (`load`)."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from aligntune_core.config.catalogue import CONFIGS
+from aligntune_core.config.catalogue import CONFIGS, HOMES, class_named
 from aligntune_core.config.fields import Float, NonNegative, PositiveFloat, PositiveInt, Share
 from aligntune_core.config.load import Layer, build_config, check_effects, file_layer
 from aligntune_core.config.settings import CORE_SETTINGS, TrainingConfig, setting
@@ -14,19 +13,12 @@ if TYPE_CHECKING:
     from aligntune_core.config.policies import DapoConfig, DrGrpoConfig, GrpoConfig, GspoConfig, PpoConfig
     from aligntune_core.config.rollouts import RolloutConfig
 
-_HOMES = {
-    "offline": ("DpoConfig", "RewardModelConfig", "SftConfig"),
-    "policies": ("DapoConfig", "DrGrpoConfig", "GrpoConfig", "GspoConfig", "PpoConfig"),
-    "rollouts": ("RolloutConfig",),
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
 
 def __getattr__(name: str) -> Any:
     """An algorithm's class, made when it is first asked for."""
-    if name not in _HOME:
+    if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return class_named(name)
 
 
 __all__ = [

@@ -7,34 +7,50 @@ from importlib import import_module
 
 from aligntune_core.config.settings import TrainingConfig
 
-_HOMES = {
-    "sft": ("offline", "SftConfig"),
-    "dpo": ("offline", "DpoConfig"),
-    "ppo": ("policies", "PpoConfig"),
-    "grpo": ("policies", "GrpoConfig"),
-    "gspo": ("policies", "GspoConfig"),
-    "dapo": ("policies", "DapoConfig"),
-    "dr_grpo": ("policies", "DrGrpoConfig"),
-    "reward": ("offline", "RewardModelConfig"),
+HOMES = {
+    "DapoConfig": "policies",
+    "DpoConfig": "offline",
+    "DrGrpoConfig": "policies",
+    "GrpoConfig": "policies",
+    "GspoConfig": "policies",
+    "PpoConfig": "policies",
+    "RewardModelConfig": "offline",
+    "RolloutConfig": "rollouts",
+    "SftConfig": "offline",
 }
+"""Class → the module of this package that it stands in."""
+_CLASSES = {
+    "sft": "SftConfig",
+    "dpo": "DpoConfig",
+    "ppo": "PpoConfig",
+    "grpo": "GrpoConfig",
+    "gspo": "GspoConfig",
+    "dapo": "DapoConfig",
+    "dr_grpo": "DrGrpoConfig",
+    "reward": "RewardModelConfig",
+}
+
+
+def class_named(name: str) -> type[TrainingConfig]:
+    """A class of `HOMES`, made when it is first asked for."""
+    found: type[TrainingConfig] = getattr(import_module(f"aligntune_core.config.{HOMES[name]}"), name)
+    return found
 
 
 class _Catalogue(Mapping[str, type[TrainingConfig]]):
     """Algorithm → class. Making all of them would cost each command as much as reading its settings file."""
 
     def __getitem__(self, algorithm: str) -> type[TrainingConfig]:
-        module, name = _HOMES[algorithm]
-        found: type[TrainingConfig] = getattr(import_module(f"aligntune_core.config.{module}"), name)
-        return found
+        return class_named(_CLASSES[algorithm])
 
     def __contains__(self, algorithm: object) -> bool:
-        return algorithm in _HOMES
+        return algorithm in _CLASSES
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_HOMES)
+        return iter(_CLASSES)
 
     def __len__(self) -> int:
-        return len(_HOMES)
+        return len(_CLASSES)
 
 
 CONFIGS: Mapping[str, type[TrainingConfig]] = _Catalogue()

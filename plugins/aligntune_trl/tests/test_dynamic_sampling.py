@@ -26,6 +26,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from aligntune_core import ConfigError
 from aligntune_core.rewards.values import ROW
 
+from .results import same
+
 GROUP, GROUPS = 2, 4  # answers a prompt, prompts a rollout
 NAN = float("nan")
 Reward = Callable[..., list[float | None]]
@@ -87,10 +89,6 @@ def make(tiny, tmp_path):
 
 def weights(trainer: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in trainer.model.state_dict().items()}
-
-
-def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 def rows_of(batch: dict[str, Any], tokenizer: Any) -> list[int]:

@@ -20,6 +20,8 @@ from aligntune_core.runs.checkpoints import damage, newest_good
 from aligntune_core.runs.folder import read_run
 from aligntune_core.runs.metrics import read
 
+from .results import final_weights, same
+
 
 def tree(folder: Path) -> dict[str, str]:
     """Every file below a folder, with its hash."""
@@ -36,14 +38,6 @@ def stop_at(trainer, step: int, number: int) -> None:
                 signal.raise_signal(number)
 
     trainer.listen(Sender())
-
-
-def final_weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    return load_file(next((run_dir / "model").glob("*.safetensors")))
-
-
-def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_a_finished_run_has_a_model_that_loads_in_plain_transformers(make):

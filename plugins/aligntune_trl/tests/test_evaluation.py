@@ -9,10 +9,10 @@ import sys
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from aligntune_core import RewardError
+
+from .results import final_weights, same
 
 NUMBERED = [{"prompt": letter, "number": n} for n, letter in enumerate("abcdefghij" * 2)]
 PAIRS = [{"prompt": f"{'abcdefghij'[n % 10]} ", "chosen": "a b" + " c" * (n % 4), "rejected": "d"} for n in range(20)]
@@ -37,8 +37,8 @@ def test_an_evaluation_does_not_change_how_training_goes_on(align, tmp_path):
             "grpo", max_steps=6, eval_steps=steps, eval_dataset=NUMBERED[:5], output_dir=str(tmp_path / name)
         )
         trainer.train()
-        weights.append(load_file(next((trainer.run_dir / "model").glob("*.safetensors"))))
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+        weights.append(final_weights(trainer.run_dir))
+    assert same(*weights)
 
 
 def test_a_reward_that_fails_in_an_evaluation_stops_the_run_after_state_was_saved(align):
@@ -73,8 +73,7 @@ def test_a_trainer_whose_reward_failed_goes_on_once_it_is_mended(align, tmp_path
     assert trainer.train(resume=True).steps == 6
     again = align("grpo", output_dir=str(tmp_path / "again"), **settings)
     again.train()
-    one, other = (load_file(next((t.run_dir / "model").glob("*.safetensors"))) for t in (trainer, again))
-    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert same(final_weights(trainer.run_dir), final_weights(again.run_dir))
 
 
 EVALUATED = """

@@ -16,13 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from aligntune_core.runs.metrics import read
 
+from .results import losses
+
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.state_dict().items()}
-
-
-def losses(run_dir: Path) -> list[float]:
-    return [row["loss"] for row in read(run_dir / "metrics.jsonl") if row["split"] == "train"]
 
 
 def plain_trl(

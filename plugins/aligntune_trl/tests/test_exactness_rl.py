@@ -13,7 +13,8 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from aligntune import create_rl_trainer
-from aligntune_core.runs.metrics import read
+
+from .results import losses
 
 PAIRS = [
     {"prompt": f"What is {n}?\n", "chosen": f"It is {n * n}.", "rejected": "I do not know" + "." * (n % 4)}
@@ -46,15 +47,14 @@ def length(completions: list[Any], n: list[int], **_: Any) -> list[float]:
 def course(trainer: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
     """The losses and the weights of a plain TRL trainer after training."""
     trainer.train()
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return losses, {name: p.detach().clone() for name, p in trainer.model.state_dict().items()}
+    told = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return told, {name: p.detach().clone() for name, p in trainer.model.state_dict().items()}
 
 
 def ours(trainer: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
     trainer.listen()
     trainer.train()
-    losses = [row["loss"] for row in read(trainer.run_dir / "metrics.jsonl") if row["split"] == "train"]
-    return losses, {name: p.detach().clone() for name, p in trainer.native.model.state_dict().items()}
+    return losses(trainer.run_dir), {name: p.detach().clone() for name, p in trainer.native.model.state_dict().items()}
 
 
 def check_equal(found: tuple[Any, Any], expected: tuple[Any, Any]) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from aligntune_trl.tiny import write_tiny_model
 from safetensors.torch import load_file
 
@@ -25,7 +24,8 @@ from aligntune_core.runs.checkpoints import damage
 from aligntune_core.runs.folder import read_run
 from aligntune_core.runs.metrics import read
 
-Weights = dict[str, torch.Tensor]
+from .results import final_weights, same
+
 Misbehave = Callable[[list[Any], list[int]], Any]
 ROWS = [{"prompt": f"{n} + {n % 3}? ", "number": n, "answer": str(n + n % 3)} for n in range(1, 13)]
 PRESETS: dict[str, dict[str, Any]] = {
@@ -63,14 +63,6 @@ class Judge:
         if self.misbehave and trainer_state.global_step == self.at and self._steps.count(self.at) == self.call:
             return self.misbehave(completions, number)
         return [0.0 if row % 3 else score for row, score in zip(number, worth(completions), strict=True)]
-
-
-def final_weights(run_dir: Path) -> Weights:
-    return load_file(next((run_dir / "model").glob("*.safetensors")))
-
-
-def same(left: Weights, right: Weights) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.fixture(autouse=True)

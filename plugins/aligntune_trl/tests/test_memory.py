@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from aligntune_core import ConfigError
 from aligntune_core.runs.metrics import read
 
-
-def losses(run_dir: Path) -> list[float]:
-    return [row["loss"] for row in read(run_dir / "metrics.jsonl") if row["split"] == "train"]
+from .results import losses
 
 
 @pytest.mark.parametrize("bits", [4, 8])

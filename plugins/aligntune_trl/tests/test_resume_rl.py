@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from aligntune import create_rl_trainer
 from aligntune_core import Callback, RunInterrupted
+
+from .results import final_weights, same
 
 PAIRS = [{"prompt": f"{'abcdefghij'[n % 10]} ", "chosen": "a b c", "rejected": "d e"} for n in range(24)]
 RUNS = {
@@ -44,20 +44,14 @@ class Cutting(Callback):
             raise CutOffError
 
 
-def final_weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    return load_file(next((run_dir / "model").glob("*.safetensors")))
-
-
-def same(left, right) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
-ALIKE = [pytest.param(name, marks=pytest.mark.heavy) for name in ("gspo", "dr_grpo")]
+ALIKE = ("gspo", "dr_grpo")
 """Presets of GRPO that differ in arithmetic alone."""
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize("algorithm", [*(name for name in RUNS if name not in ("gspo", "dr_grpo")), *ALIKE])
+@pytest.mark.parametrize(
+    "algorithm", [pytest.param(name, marks=[pytest.mark.heavy] * (name in ALIKE)) for name in RUNS]
+)
 def test_a_run_cut_off_between_saves_ends_bit_identical(align, tmp_path, algorithm, lora):
     settings = {"max_steps": STEPS, "save_steps": SAVED, "use_peft": lora, "learning_rate": 5e-3, **RUNS[algorithm]}
     if algorithm not in ("dpo", "reward"):

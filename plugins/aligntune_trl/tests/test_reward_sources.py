@@ -12,10 +12,10 @@ from aligntune_trl.tiny import write_tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
-from aligntune import create_rl_trainer
 from aligntune_core import DivergedError, RewardError
 from aligntune_core.cli.main import run
 from aligntune_core.discovery import PLUGINS
+from aligntune_core.runs.metrics import read
 
 QUESTIONS = [{"prompt": f"q{number} "} for number in range(8)]
 CHATS: list[dict[str, Any]] = [{"prompt": [{"role": "user", "content": f"q{number}"}]} for number in range(8)]
@@ -36,11 +36,6 @@ def provides_rewards():
 """
 
 
-def metrics(run_dir: Path) -> list[dict[str, Any]]:
-    lines = (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()
-    return [row for row in map(json.loads, lines) if "loss" in row]
-
-
 def test_a_function_of_a_file_is_named_by_a_flag(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS), "utf-8")
@@ -50,47 +45,46 @@ def test_a_function_of_a_file_is_named_by_a_flag(tiny, tmp_path, monkeypatch):
                     "output_dir": "run", **SHORT})
     )  # fmt: skip
     assert run(["train", "run.json", "--reward-functions", "score.py:tidy"]) == 0
-    rewards = [row["rewards/tidy/mean"] for row in metrics(Path("run"))]
+    rewards = [row["rewards/tidy/mean"] for row in read(Path("run/metrics.jsonl")) if row["split"] == "train"]
     assert len(rewards) == 2
     assert all(reward > 0 for reward in rewards)
 
 
-def test_a_plugins_reward_is_named_like_a_built_in_one(tiny, tmp_path, install_plugin):
+@pytest.fixture
+def answer(align: Any, tiny: Path, tmp_path: Path) -> Any:
+    """A GRPO trainer on the tiny model, which knows conversations; any setting may be given."""
+
+    def build(**settings: Any) -> Any:
+        given = {"model_name": str(tiny), "train_dataset": QUESTIONS, "reward_functions": None, **SHORT}
+        return align("grpo", **{**given, **settings})
+
+    return build
+
+
+def test_a_plugins_reward_is_named_like_a_built_in_one(answer, install_plugin):
     install_plugin("vowels", PLUGIN, group=PLUGINS)
-    with create_rl_trainer(
-        algorithm="grpo", backend="trl", model_name=str(tiny), train_dataset=QUESTIONS,
-        reward_functions=["vowels", {"name": "vowels", "worth": 2.0}], output_dir=str(tmp_path / "run"), **SHORT,
-    ) as trainer:  # fmt: skip
-        trainer.listen()
-        trainer.train()
-        row = metrics(trainer.run_dir)[0]
+    trainer = answer(reward_functions=["vowels", {"name": "vowels", "worth": 2.0}])
+    trainer.train()
+    row = read(trainer.run_dir / "metrics.jsonl")[0]
     assert row["rewards/vowels/mean"] > 0
     assert row["reward"] == pytest.approx(3 * row["rewards/vowels/mean"])
 
 
-def test_a_reward_model_that_learnt_chats_scores_chats(tiny, tmp_path):
+def test_a_reward_model_that_learnt_chats_scores_chats(align, answer, tiny):
     answers = [[{"role": "assistant", "content": text}] for text in ("yes", "no")]
     pairs = [row | {"chosen": answers[0], "rejected": answers[1]} for row in CHATS]
-    with create_rl_trainer(
-        algorithm="reward", backend="trl", model_name=str(tiny), train_dataset=pairs, batch_size=4, max_steps=4,
-        gradient_accumulation_steps=1, learning_rate=1e-2, use_peft=False, output_dir=str(tmp_path / "judge"),
-    ) as learnt:  # fmt: skip
-        learnt.listen()
-        learnt.train()
-        expected = learnt.predict([CHATS[0]["prompt"] + answer for answer in answers])
+    learnt = align("reward", model_name=str(tiny), train_dataset=pairs, batch_size=4, max_steps=4, learning_rate=1e-2)
+    learnt.train()
+    expected = learnt.predict([CHATS[0]["prompt"] + answer for answer in answers])
     assert expected[0] > expected[1]
-    with create_rl_trainer(
-        algorithm="grpo", backend="trl", model_name=str(tiny), train_dataset=CHATS,
-        reward_model_name=str(tmp_path / "judge"), output_dir=str(tmp_path / "run"), **SHORT,
-    ) as trainer:  # fmt: skip
-        scorer = trainer.native.reward_funcs[0]
-        assert scorer([CHATS[0]["prompt"]] * 2, answers) == pytest.approx(expected, abs=1e-5)
-        trainer.listen()
-        trainer.train()
-        assert "rewards/judge/mean" in metrics(trainer.run_dir)[0]
+    trainer = answer(train_dataset=CHATS, reward_model_name=str(learnt.run_dir))
+    scorer = trainer.native.reward_funcs[0]
+    assert scorer([CHATS[0]["prompt"]] * 2, answers) == pytest.approx(expected, abs=1e-5)
+    trainer.train()
+    assert "rewards/reward/mean" in read(trainer.run_dir / "metrics.jsonl")[0]
 
 
-def test_a_reward_model_that_has_too_few_positions_for_an_answer_is_named(tiny, tmp_path):
+def test_a_reward_model_that_has_too_few_positions_for_an_answer_is_named(answer, tiny, tmp_path):
     judge = tmp_path / "judge"
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     config = GPT2Config(
@@ -99,26 +93,16 @@ def test_a_reward_model_that_has_too_few_positions_for_an_answer_is_named(tiny, 
     )  # fmt: skip
     GPT2ForSequenceClassification(config).save_pretrained(judge)
     tokenizer.save_pretrained(judge)
-    with create_rl_trainer(
-        algorithm="grpo", backend="trl", model_name=str(tiny), train_dataset=QUESTIONS, reward_model_name=str(judge),
-        output_dir=str(tmp_path / "run"), **SHORT,
-    ) as trainer:  # fmt: skip
-        trainer.listen()
-        with pytest.raises(RewardError, match=r"judge.*cannot score an answer") as caught:
-            trainer.train()
+    with pytest.raises(RewardError, match=r"judge.*cannot score an answer") as caught:
+        answer(reward_model_name=str(judge)).train()
     assert caught.value.field == "reward_model_name"
 
 
-def test_a_reward_model_whose_scores_are_no_numbers_stops_the_run(tiny, tmp_path):
+def test_a_reward_model_whose_scores_are_no_numbers_stops_the_run(answer, tmp_path):
     judge = tmp_path / "judge"
     write_tiny_model("classification", judge)
     weights = load_file(judge / "model.safetensors")
     weights["score.weight"] = torch.full_like(weights["score.weight"], torch.nan)
     save_file(weights, judge / "model.safetensors", {"format": "pt"})
-    with create_rl_trainer(
-        algorithm="grpo", backend="trl", model_name=str(tiny), train_dataset=QUESTIONS, reward_model_name=str(judge),
-        output_dir=str(tmp_path / "run"), **SHORT,
-    ) as trainer:  # fmt: skip
-        trainer.listen()
-        with pytest.raises(DivergedError, match=r"reward = nan"):
-            trainer.train()
+    with pytest.raises(DivergedError, match=r"reward = nan"):
+        answer(reward_model_name=str(judge)).train()

@@ -13,8 +13,9 @@ groups, as the collectives of TRL need it.
 
 from __future__ import annotations
 
+import copy
 import json
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,14 +128,6 @@ def with_rows(
     return merged
 
 
-def _copy_of(tables: Any) -> Any:
-    """TRL's table of completions: deques, some of them in dictionaries that make missing ones."""
-    copied = tables.copy()
-    if not isinstance(tables, deque):
-        copied.update({name: _copy_of(table) for name, table in tables.items()})
-    return copied
-
-
 def _true(flags: torch.Tensor) -> list[int]:
     found: list[int] = flags.nonzero().flatten().tolist()
     return found
@@ -233,7 +226,7 @@ class _DynamicSampling(_Trainer):  # type: ignore[misc]
     def _only_tokens_count(self) -> Iterator[None]:
         """Let TRL log into the void; what it counts in the trainer's state stays."""
         metrics, logs = self._metrics["train"], self._logs
-        self._metrics["train"], self._logs = defaultdict(list), _copy_of(logs)
+        self._metrics["train"], self._logs = defaultdict(list), copy.deepcopy(logs)
         try:
             yield
         finally:

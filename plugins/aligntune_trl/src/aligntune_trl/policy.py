@@ -172,7 +172,7 @@ def construct(loaded: Loaded, model: Any, extend: Callable[[type[Any]], type[Any
     """
     request, config, failures = loaded.request, cast("RolloutConfig", loaded.request.config), Failures()
     scorers: list[Any] = [Scorer(reward, config.reward_timeout, failures) for reward in request.rewards]
-    scorer = scoring.reward_model_of(config, loaded.precision, arguments.device, chat=loaded.chat)
+    scorer = scoring.reward_model_of(config, loaded.precision, arguments.device)
     if scorer is not None:
         scorers.append(ModelScorer(scorer, failures, taken={reward.name for reward in request.rewards}))
     adapter = loading.lora_config(config, model)

@@ -106,6 +106,7 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
     """What `with_rewards` puts on top of a trainer class."""
 
     failures: Failures
+    alike: bool  # of `per_row`, which comes beneath
     control: Any
     _logs: Any
     _metrics: dict[str, dict[str, list[float]]]
@@ -160,7 +161,7 @@ class _Rewarded(_Trainer):  # type: ignore[misc]
         self._scored = self._scored or not bool(unscored.all())
         if not self.model.training:
             totals = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1)
-            once = len(totals) // self.accelerator.num_processes if getattr(self, "alike", False) else len(totals)
+            once = len(totals) // self.accelerator.num_processes if self.alike else len(totals)
             self._eval_totals += totals[:once][~unscored[:once]].tolist()
         return rewards
 

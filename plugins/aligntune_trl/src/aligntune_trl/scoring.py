@@ -120,7 +120,7 @@ class ModelReward:
         return scores(self._model, self._tokenizer, joined, self._batch_size)
 
 
-def reward_model_of(config: RolloutConfig, precision: str, device: torch.device, *, chat: bool) -> ModelReward | None:
+def reward_model_of(config: RolloutConfig, precision: str, device: torch.device) -> ModelReward | None:
     """The reward model that the settings name, ready to score; frozen.
 
     Raises:

@@ -1,8 +1,7 @@
-"""A model of twelve words, PPO trainers on it, and what the tests look at."""
+"""PPO trainers on the model of twelve words, and what the tests look at."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,47 +14,13 @@ from aligntune_trl.loop import guarded
 from aligntune_trl.ppo import ppo_config_class, ppo_trainer_class
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedTokenizerFast,
-    PrinterCallback,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
-WORDS = [*"abcdefghij"]
-PAD, END, A = 0, 1, 2
+from ..conftest import WORDS
+
+A = WORDS.index("a") + 2  # after padding and the end
 LORA = LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM")
 Build = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def words() -> Any:
-    """A tokenizer that knows ten words, padding and the end."""
-    vocabulary = {word: number for number, word in enumerate(["<pad>", "<end>", *WORDS])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))  # noqa: S106 - no password
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",  # noqa: S106
-        eos_token="<end>",  # noqa: S106
-        unk_token="<pad>",  # noqa: S106
-    )
-
-
-@pytest.fixture(scope="session")
-def micro(words: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "micro"
-    config = Qwen2Config(
-        vocab_size=12, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=False, bos_token_id=None,
-        eos_token_id=END, pad_token_id=PAD, attention_dropout=0.0,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    Qwen2ForCausalLM(config).save_pretrained(path)
-    words.save_pretrained(path)
-    return path
 
 
 def share_of_a(completion_ids: list[list[int]], **_: Any) -> list[float]:
@@ -64,7 +29,7 @@ def share_of_a(completion_ids: list[list[int]], **_: Any) -> list[float]:
 
 
 @pytest.fixture
-def build(micro: Path, words: Any, tmp_path: Path) -> Build:
+def build(micro: Path, tmp_path: Path) -> Build:
     """A PPO trainer on the micro model; any argument of the config or of the trainer may be given."""
 
     def make(model: Any = None, *, reward: Any = share_of_a, peft: Any = None, **given: Any) -> Any:
@@ -87,7 +52,7 @@ def build(micro: Path, words: Any, tmp_path: Path) -> Build:
             model=str(micro) if model is None else model,
             args=ppo_config_class(trl.GRPOConfig)(**{**defaults, **given}),
             reward_funcs=reward, train_dataset=Dataset.from_list(rows), eval_dataset=Dataset.from_list(rows[:4]),
-            processing_class=copy.deepcopy(words), peft_config=peft, **ours,
+            processing_class=AutoTokenizer.from_pretrained(micro), peft_config=peft, **ours,
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         return trainer
@@ -97,10 +62,6 @@ def build(micro: Path, words: Any, tmp_path: Path) -> Build:
 
 def weights(module: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in module.named_parameters()}
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], **tolerance: float) -> bool:

@@ -17,7 +17,9 @@ from transformers import (
 
 from aligntune_core import DivergedError
 
-from .conftest import END, LORA, chained, rollout, same, shake, some_none, weights
+from ..conftest import END
+from ..results import same
+from .conftest import LORA, chained, rollout, shake, some_none, weights
 
 
 @pytest.mark.parametrize("start", ["full", "lora", "chained"])

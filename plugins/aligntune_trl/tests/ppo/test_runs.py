@@ -16,7 +16,8 @@ from transformers import (
 
 from aligntune_core import ConfigError
 
-from .conftest import LORA, chained, same, share_of_a, weights
+from ..results import same
+from .conftest import LORA, chained, share_of_a, weights
 
 
 def test_a_run_logs_what_ppo_has_and_not_what_only_groups_have(build):

@@ -10,7 +10,9 @@ from transformers import (
     AutoModelForCausalLM,
 )
 
-from .conftest import END, LORA, chained, logps_of, rollout, same, shake, share_of_a, some_none, weights
+from ..conftest import END
+from ..results import same
+from .conftest import LORA, chained, logps_of, rollout, shake, share_of_a, some_none, weights
 
 
 @pytest.mark.parametrize("start", ["full", "lora", "chained"])
