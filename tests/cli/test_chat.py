@@ -90,6 +90,7 @@ class Terminal:
 def terminal(fake_model: Path) -> Iterator[Callable[[], Terminal]]:
     """Give `terminal()`: a chat that waits for its first question."""
     opened: list[Terminal] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and inherited
 
     def start() -> Terminal:
         opened.append(found := Terminal("chat", str(fake_model)))
@@ -97,6 +98,7 @@ def terminal(fake_model: Path) -> Iterator[Callable[[], Terminal]]:
         return found
 
     yield start
+    signal.signal(signal.SIGINT, before)
     for each in opened:
         each.close()
 

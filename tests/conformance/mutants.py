@@ -423,7 +423,9 @@ MUTANTS: dict[str, Mutant] = {
     "evaluates never": Mutant(_trains(_is_due=evaluates_never), RECURS, "eval_steps = 4 in 6 steps"),
     # training
     "claims a task without rows": Mutant(
-        _claims(cells={("token_classification", "causal_lm"): Support("full")}), PLANNED, "has no rows for that task"
+        _claims(algorithm="dpo", cells={("token_classification", "causal_lm"): Support("full")}),
+        PLANNED,
+        "has no rows for that task",
     ),
     "too few steps": Mutant(_trains(train=gives_up), PLANNED, "loop ended after step 1 of 10"),
     "starts twice": Mutant(_trains(train=starts_twice), PLANNED, "events.start was called with [(0, 10), (0, 10)]"),

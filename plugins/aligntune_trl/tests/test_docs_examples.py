@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aligntune_trl.tiny import write_tiny_model
 from markdown_it import MarkdownIt
 
 from aligntune import BackendUnavailableError, Trainer
@@ -30,8 +31,12 @@ MODELS = (
     "microsoft/DialoGPT-small",
     "Qwen/Qwen3-0.6B",
 )
+ENCODER = "microsoft/MiniLM-L12-H384-uncased"
 DATA = "tatsu-lab/alpaca"
-TAKES_LONG = "aligntune demo"
+LEFT_OUT = ("aligntune demo", "aligntune chat runs/NAME", 'trainer.push_to_hub("owner/name")  # private=True')
+"""One takes long, one wants a terminal and one the hub; each has a test of its own."""
+RUNS = {"runs/NAME": ("sft", "questions.jsonl"), "runs/REWARD": ("reward", "preferences.jsonl")}
+"""Runs that pages speak of → what was trained on which rows."""
 SHORTER = {
     "max_completion_length: 128": "max_completion_length: 8",
     "max_completion_length=64": "max_completion_length=8",
@@ -74,17 +79,26 @@ def data_files() -> dict[str, list[dict[str, str]]]:
         "answers": [{"question": row["instruction"], "answer": row["output"]} for row in asked],
         "sums": [{"instruction": question, "answer": answer} for question, answer in sums.items()],
         "preferences": [{"prompt": f"{q}\n", "chosen": a, "rejected": "I do not know."} for q, a in sums.items()],
+        "films": [{"text": row["output"], "label": "good" if n % 2 else "bad"} for n, row in enumerate(asked * 2)],
     }
 
 
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "encoder"
+    assert write_tiny_model("classification", path)
+    return path
+
+
 @pytest.fixture
-def names(tiny: Path) -> Mapping[str, str]:
+def names(tiny: Path, tiny_encoder: Path) -> Mapping[str, str]:
     """What stands in the text → what is put in its place; a call whose page says what is left out gets that."""
     with_rows = {
         '"model"': f'"{tiny}", dataset_name="questions.jsonl"',
         '"trl" # Works': f'"trl", model_name="{tiny}", dataset_name="sums.jsonl", reward_functions="numeric_match"',
     }
-    return dict.fromkeys(MODELS, str(tiny)) | {DATA: "questions.jsonl"} | with_rows | SHORTER
+    own = {ENCODER: str(tiny_encoder), DATA: "questions.jsonl"}
+    return dict.fromkeys(MODELS, str(tiny)) | own | with_rows | SHORTER
 
 
 @pytest.fixture
@@ -138,22 +152,32 @@ def check_trainer(trainer: Trainer, native: str) -> None:
     trainer.close()
 
 
+def train_what_is_spoken_of(text: str, model: Path) -> None:
+    """The runs that a page takes as given."""
+    for name, (algorithm, data) in RUNS.items():
+        if name in text and not Path(name).exists():
+            given = {"model-name": model, "dataset-name": data, "output-dir": name, "max-steps": 1, "batch-size": 4}
+            flags = [f"--{flag}={value}" for flag, value in given.items()]
+            assert run(["train", "--algorithm", algorithm, *flags]) == 0
+
+
 def run_bash(text: str) -> None:
     """Run each command; a command that trains does train."""
     for line in text.splitlines():
-        if line and not line.startswith("#") and line != TAKES_LONG:
+        if line and not line.startswith("#") and line not in LEFT_OUT:
             program, *arguments = shlex.split(line)
             assert program == "aligntune"
             assert run(arguments) == 0, line
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_works_from_top_to_bottom(name: str, names: Mapping[str, str], here: Path) -> None:
+def test_a_page_works_from_top_to_bottom(name: str, names: Mapping[str, str], tiny: Path, here: Path) -> None:
     namespace: dict[str, Any] = {}
     for language, text in blocks(DOCS / name):
-        if language == "python":
+        if language == "python" and text.strip() not in LEFT_OUT:
             run_python(local(text, names), namespace)
         elif language == "bash":
+            train_what_is_spoken_of(text, tiny)
             run_bash(local(text, names))
 
 
