@@ -18,6 +18,9 @@ from aligntune_core.runs.metrics import read
 
 from .results import losses
 
+AS_DRAWN = {"train_sampling_strategy": "random"}
+"""The rows of an update in the order in which they were drawn, as plain TRL takes them."""
+
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.state_dict().items()}
@@ -52,12 +55,25 @@ def plain_trl(
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 def test_sft_equals_a_plain_trl_script_bit_for_bit(make, tiny, verbatim_rows, tmp_path, lora):
     expected_losses, expected = plain_trl(tiny, verbatim_rows, tmp_path / "plain", lora=lora)
-    trainer = make(num_epochs=2, use_peft=lora)
+    trainer = make(num_epochs=2, use_peft=lora, backend_options=AS_DRAWN)
     trainer.train()
     assert losses(trainer.run_dir) == expected_losses
     found = weights(trainer.native.model)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_rows_of_like_length_share_a_pass_and_every_update_has_the_rows_that_were_drawn_for_it(make, tmp_path):
+    runs = []
+    for options in (AS_DRAWN, {}):
+        trainer = make(num_epochs=2, backend_options=options, output_dir=str(tmp_path / f"run{len(runs)}"))
+        loader = trainer.native.get_train_dataloader()
+        passes = [batch["input_ids"] for epoch in (0, 1) if loader.set_epoch(epoch) is None for batch in loader]
+        trainer.train()
+        runs.append((sum(ids.numel() for ids in passes), losses(trainer.run_dir)))
+    (padded, drawn), (less_padded, sorted_) = runs
+    assert sorted_ == pytest.approx(drawn, rel=2e-5)
+    assert less_padded < padded
 
 
 def test_how_the_batch_is_cut_does_not_change_the_losses(make, tmp_path):

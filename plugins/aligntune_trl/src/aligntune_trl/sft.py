@@ -13,6 +13,7 @@ from aligntune_trl import building, loading
 from aligntune_trl.base import TrlTrainer
 from aligntune_trl.loop import guarded, per_token
 from aligntune_trl.packing import check_rows_stay_apart, pack
+from aligntune_trl.padding import padding_little
 from aligntune_trl.token_stream import StreamTrainer, TokenStream, as_dataset, check_one_process, first_rows
 from aligntune_trl.tokenise import Tokeniser, Tokens, tokenise_dataset
 
@@ -66,7 +67,7 @@ def build_sft(request: TrainRequest) -> TrlTrainer:
     wanted = building.wanted_arguments(loaded, model, sft_arguments(config), trl.SFTConfig)
     arguments = building.make_checked(trl.SFTConfig, wanted, config)
     with building.options_told(config):
-        native = per_token(guarded(trl.SFTTrainer))(
+        native = padding_little(per_token(guarded(trl.SFTTrainer)), config)(
             model=model,
             args=arguments,
             train_dataset=train,

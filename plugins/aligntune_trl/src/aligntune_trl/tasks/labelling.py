@@ -11,9 +11,11 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from aligntune_core import BackendUnavailableError, ConfigError, Labels, TrainRequest
+from aligntune_core.config import TrainingConfig
 from aligntune_trl import building, heads, loading
 from aligntune_trl.building import Loaded
 from aligntune_trl.loop import guarded
+from aligntune_trl.padding import padding_little
 from aligntune_trl.tasks import metrics
 from aligntune_trl.tokenizer import longest_read
 
@@ -91,7 +93,7 @@ def own_arguments() -> dict[str, Any]:
     }
 
 
-def on_top(mixin: type[Any], base: type[Any]) -> type[Any]:
+def on_top(mixin: type[Any], base: type[Any], config: TrainingConfig) -> type[Any]:
     """A trainer class of transformers, guarded, with what a task adds.
 
     Raises:
@@ -101,7 +103,7 @@ def on_top(mixin: type[Any], base: type[Any]) -> type[Any]:
     if not home.startswith("transformers."):
         problem = f"transformers was patched in this process ({home})"
         raise BackendUnavailableError(problem, "start a fresh Python process", field="backend", value="trl")
-    return type(base.__name__, (mixin, guarded(base)), {})
+    return padding_little(type(base.__name__, (mixin, guarded(base)), {}), config)
 
 
 def labels_of(request: TrainRequest) -> Labels:
@@ -159,7 +161,7 @@ def construct(loaded: Loaded, headed: heads.Headed, task: Task, rows: Tokenised)
         return task.measure(prediction.predictions, prediction.label_ids)
 
     with building.options_told(config):
-        native = on_top(_Measured, Trainer)(
+        native = on_top(_Measured, Trainer, config)(
             model=model,
             args=arguments,
             data_collator=task.collator(loaded.tokenizer),

@@ -130,7 +130,7 @@ def build_seq2seq(request: TrainRequest) -> TrlTrainer:
     if (lora := loading.lora_config(config, model, "SEQ_2_SEQ_LM")) is not None:
         trained = get_peft_model(model, lora)
     with building.options_told(config):
-        native = labelling.on_top(_Answering, Seq2SeqTrainer)(
+        native = labelling.on_top(_Answering, Seq2SeqTrainer, config)(
             model=trained,
             args=arguments,
             data_collator=DataCollatorForSeq2Seq(loaded.tokenizer, model=model),
