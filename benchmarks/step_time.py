@@ -1,10 +1,9 @@
 """SFT, DPO and GRPO through AlignTune against plain TRL scripts with the same explicit arguments.
 
-Each side runs in a process of its own, and the two take turns: a step of one, the same step of the other. So whatever
-else the machine does is the same for both, and as both draw the same numbers, so is the work; losses that differ end
-the benchmark. Prints, for models whose step takes at least 0.3 s and for SFT of a tiny one, the ratios of a step's
-wall-clock time, of its processor time (all threads, those of rewards too), and of the time from the start of the script
-to the end of the first step.
+Each side runs in a process of its own, and the two take turns (see `turns`); losses that differ end the benchmark.
+Prints, for models whose step takes at least 0.3 s and for SFT of a tiny one, the ratios of a step's wall-clock time, of
+its processor time (all threads, those of rewards too), and of the time from the start of the script to the end of the
+first step.
 """
 
 from __future__ import annotations
@@ -12,19 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pairs import machine
+from turns import OURS, PLAIN, Contest, Ended, compare, our_clock, print_head, tell, their_clock
+
 GENERATIONS, LONGEST = 8, 32
-TOLD = "TOLD"
-"""How the lines begin that a run writes for us, among those of the libraries."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +85,12 @@ def write_inputs(folder: Path, job: Job) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of(job)), "utf-8")
 
 
-def plain(folder: Path, job: Job, ended: Callable[[], None]) -> list[float]:
+def plain(folder: Path, job: Job, ended: Ended) -> list[float]:
     """The script that a TRL user writes; calls `ended` after each step, and gives the losses."""
     import torch
     import trl
     from datasets import load_dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            ended()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     common: dict[str, Any] = {
         "output_dir": str(folder / "out"), "seed": 42, "data_seed": 42, "num_train_epochs": 1,
@@ -108,7 +102,7 @@ def plain(folder: Path, job: Job, ended: Callable[[], None]) -> list[float]:
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     rows = load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train")
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    given = {"train_dataset": rows, "processing_class": tokenizer, "callbacks": [Clock()]}
+    given = {"train_dataset": rows, "processing_class": tokenizer, "callbacks": [their_clock(ended)]}
     if job.algorithm == "sft":
         trainer = trl.SFTTrainer(model, args=trl.SFTConfig(max_length=512, loss_type="nll", **common), **given)
     elif job.algorithm == "dpo":
@@ -125,14 +119,9 @@ def plain(folder: Path, job: Job, ended: Callable[[], None]) -> list[float]:
     return [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
 
-def through_aligntune(folder: Path, job: Job, ended: Callable[[], None]) -> list[float]:
+def through_aligntune(folder: Path, job: Job, ended: Ended) -> list[float]:
     """The same through AlignTune."""
     from aligntune import get_trainer
-    from aligntune_core import Callback
-
-    class Clock(Callback):
-        def step(self, step: int) -> None:
-            ended()
 
     own: dict[str, Any] = {"max_seq_length": 512}
     if job.algorithm == "grpo":
@@ -142,129 +131,35 @@ def through_aligntune(folder: Path, job: Job, ended: Callable[[], None]) -> list
         num_epochs=1, batch_size=job.batch, gradient_accumulation_steps=1, learning_rate=2e-5, save_steps=10**6,
         logging_steps=job.logging_steps, output_dir=str(folder / f"run-{time.time_ns()}"), **own,
     )  # fmt: skip
-    trainer.listen(Clock())
+    trainer.listen(our_clock(ended))
     trainer.train()
     return [row["loss"] for row in trainer.native.state.log_history if "loss" in row]
 
 
-def child(kind: str, folder: Path, job: Job) -> None:
-    """One run, which tells the seconds of each step, wall-clock and processor's, and then waits for its turn."""
-    began = time.perf_counter(), time.process_time()
-
-    def ended() -> None:
-        nonlocal began
-        print(f"\n{TOLD}", json.dumps([time.perf_counter() - began[0], time.process_time() - began[1]]), flush=True)
-        if not sys.stdin.readline():
-            sys.exit("the other end is gone")
-        began = time.perf_counter(), time.process_time()
-
-    losses = (plain if kind == "plain" else through_aligntune)(folder, job, ended)
-    print(f"\n{TOLD}", json.dumps(losses), flush=True)
-
-
-class Side:
-    """A run in a process of its own, step by step."""
-
-    def __init__(self, kind: str, name: str, folder: Path) -> None:
-        # Memory that is given back and asked for again in each step costs some processes six per cent, by chance.
-        kept = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
-        self._errors = (folder / f"{kind}.log").open("w+", encoding="utf-8")
-        command = [sys.executable, __file__, "--child", kind, "--size", name, "--folder", str(folder)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, **kept},
-        )
-        self.first = self._told()[0]
-        self.steps: list[list[float]] = []
-
-    def _told(self) -> list[float]:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(TOLD):
-                found: list[float] = json.loads(line.removeprefix(TOLD))
-                return found
-        self._errors.seek(0)
-        sys.exit(f"it ended before its time: {self._errors.read()[-2000:]}")
-
-    def _go(self) -> list[float]:
-        assert self._process.stdin is not None
-        print(file=self._process.stdin, flush=True)
-        return self._told()
-
-    def step(self) -> None:
-        """Let it do one step."""
-        self.steps.append(self._go())
-
-    def losses(self) -> list[float]:
-        """Let it end."""
-        losses = self._go()
-        self._process.communicate()
-        self._errors.close()
-        return losses
-
-
-def pair_of(name: str, folder: Path, order: tuple[str, ...]) -> dict[str, tuple[float, float]]:
-    """Both sides of a job in turns: what each took, ours first, by what was measured."""
-    sides = {kind: Side(kind, name, folder) for kind in order}
-    for number in range(1, JOBS[name].steps):
-        for kind in order if number % 2 else reversed(order):
-            sides[kind].step()
-    ours, theirs = sides["aligntune"], sides["plain"]
-    if (mine := ours.losses()) != (other := theirs.losses()):
-        sys.exit(f"{name}: the two do not train the same: losses {mine} and {other}")
-    found = {"first": (ours.first, theirs.first)}
-    for what, column in (("step", 0), ("cpu", 1)):
-        times = [tuple(step[column] for step in side.steps) for side in (ours, theirs)]
-        # The median step of theirs, and as many times it as ours takes in the median: both do the same in each step.
-        usual = statistics.median(times[1])
-        found[what] = usual * statistics.median(a / b for a, b in zip(*times, strict=True)), usual
-    return found
-
-
-WHAT = {"step": "a step", "cpu": "a step, processor time", "first": "start to the end of the first step"}
-
-
-def compare(name: str, pairs: int) -> None:
-    """Some pairs of one job, as rows of a table."""
-    from pairs import ratio
-
-    sides = ("aligntune", "plain")
-    with tempfile.TemporaryDirectory() as folder:
-        write_inputs(Path(folder), JOBS[name])
-        orders = [sides if pair % 2 else sides[::-1] for pair in range(pairs + 1)]
-        found = [pair_of(name, Path(folder), order) for order in orders][1:]  # the first warms the file cache
-    for what, title in WHAT.items():
-        ours, theirs = zip(*(pair[what] for pair in found), strict=True)
-        low, middle, high = ratio(ours, theirs)
-        unit = f"{statistics.median(ours):.4f} s | {statistics.median(theirs):.4f} s"
-        print(f"| {name}: {title} | {unit} | {low:.3f}, **{middle:.3f}**, {high:.3f} |")
-        sys.stdout.flush()
+def contest_of(name: str, folder: Path) -> Contest:
+    """A job, whose inputs are in the folder."""
+    command = (sys.executable, __file__, "--size", name, "--folder", str(folder))
+    return Contest(name, command, folder, JOBS[name].steps)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--child", choices=["plain", "aligntune"])
+    parser.add_argument("--child", choices=[PLAIN, OURS])
     parser.add_argument("--size", choices=list(JOBS), action="append")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if options.child:
-        child(options.child, options.folder, JOBS[options.size[0]])
+        train = plain if options.child == PLAIN else through_aligntune
+        tell(partial(train, options.folder, JOBS[options.size[0]]))
         return
-    from pairs import machine
-
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     print(f"{machine('aligntune', 'trl', 'transformers', 'torch')}; OMP_NUM_THREADS: {threads}")
-    print(
-        f"| | AlignTune, median | plain TRL, median | ratio: least, median, greatest of {options.pairs} pairs |\n"
-        "|---|---|---|---|"
-    )
+    print_head("plain TRL", options.pairs)
     for name in options.size or JOBS:
-        compare(name, options.pairs)
+        with tempfile.TemporaryDirectory() as folder:
+            write_inputs(Path(folder), JOBS[name])
+            compare(contest_of(name, Path(folder)), options.pairs)
 
 
 if __name__ == "__main__":
