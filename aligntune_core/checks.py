@@ -208,6 +208,18 @@ def head_of(config: TrainingConfig, model: Any) -> CheckpointHead:
     return CheckpointHead(kind, quantised)
 
 
+def model_type_of(config: TrainingConfig, head: CheckpointHead) -> str:
+    """What kind of model it is: the checkpoint says it, `model_type` where that does not, else a causal one.
+
+    Raises:
+        ConfigError: the two say different things.
+    """
+    if config.model_type and head.model_type and config.model_type != head.model_type:
+        problem = f"the checkpoint is another kind of model, {head.model_type}"
+        raise ConfigError(problem, "leave it out", field="model_type", value=config.model_type)
+    return config.model_type or head.model_type or "causal_lm"
+
+
 def _refuse_pair(chosen: Backend, algorithm: str, task: str | None, model_type: str, matrix: SupportMatrix) -> None:
     """Refuse a (task, model type) that the chosen backend does not train."""
     support = matrix.support(chosen.name, algorithm, task, model_type)
@@ -289,7 +301,7 @@ def check_files_of(path: Path) -> tuple[dict[str, Any], list[AlignTuneError]]:
 
 def _check_kind(first: Selection, algorithm: str, config: TrainingConfig, environment: Environment) -> None:
     head, registry = head_of(config, None), default_registry()
-    model_type = config.model_type or head.model_type or "causal_lm"
+    model_type = model_type_of(config, head)
     choose_again(first, algorithm, config.task_type, model_type, registry=registry, environment=environment)
     check_base(algorithm, head, config.model_name)
 

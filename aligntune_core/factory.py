@@ -21,6 +21,7 @@ from aligntune_core.checks import (
     config_for,
     head_of,
     layers_of,
+    model_type_of,
     run_folder,
     selector_of,
 )
@@ -79,7 +80,7 @@ def make_plan(
     check_folder(run_dir, overwrite=config.overwrite, resume=bool(config.resume))
     resumption = find_resumption(config.resume, run_dir)
     head = head_of(config, model)
-    model_type = config.model_type or head.model_type or "causal_lm"
+    model_type = model_type_of(config, head)
     place: dict[str, Any] = {"registry": registry, "environment": environment}
     selection = choose_again(selection, name, config.task_type, model_type, **place)
     trackers = tuple(load_extension(name) for name in config.plugin_trackers)

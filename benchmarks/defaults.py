@@ -1,0 +1,167 @@
+"""SFT at AlignTune's defaults against a plain TRL script at TRL's defaults, and what makes the difference.
+
+The same model, rows, learning rate and number of rows in an update, so the same tokens are trained; everything else is
+what each side does unasked. Further sides change one default each: TRL without gradient checkpointing, TRL in fp32,
+AlignTune with rows in passes as they were drawn. Each side is a process of its own, and they take turns step by step.
+Prints the steps' wall-clock time, and the loss on held-back rows, which one function computes for every saved model.
+
+    python benchmarks/defaults.py NAME=ROWS.jsonl...      rows of instruction and output
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from turns import Contest, Ended, Side, our_clock, tell, their_clock
+
+HELD_BACK, UPDATE = 200, 16
+SIDES: dict[str, dict[str, Any]] = {
+    "aligntune": {},
+    "aligntune, rows as drawn": {"backend_options": {"train_sampling_strategy": "random"}},
+    "trl": {},
+    "trl, no gradient checkpointing": {"gradient_checkpointing": False},
+    "trl, fp32": {"bf16": False},
+    "trl, fp32, no gradient checkpointing": {"bf16": False, "gradient_checkpointing": False},
+}
+
+
+def write_inputs(folder: Path, rows: Path, steps: int) -> None:
+    """A random model of 4 layers with a tokenizer of these rows, rows for the steps, and rows held back."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    given = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
+    random.Random(0).shuffle(given)  # noqa: S311
+    pairs = [{"prompt": f"{row['instruction']}\n", "completion": row["output"]} for row in given]
+    learnt = pairs[HELD_BACK : HELD_BACK + steps * UPDATE]
+    for name, part in (("train", learnt), ("held", pairs[:HELD_BACK])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), "utf-8")
+    tokenizer = tokenizer_of([row["prompt"] + row["completion"] for row in learnt])
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=768, num_hidden_layers=4, num_attention_heads=8,
+        num_key_value_heads=8, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+
+
+def tokenizer_of(texts: list[str]) -> Any:
+    """A byte-level BPE tokenizer of 4,096 tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|pad|>", "<|end|>"]
+    core.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=4096, special_tokens=special, initial_alphabet=alphabet)
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token=special[0], pad_token=special[0], eos_token=special[1]
+    )
+
+
+def plain(folder: Path, changes: dict[str, Any], steps: int, rate: float, ended: Ended) -> dict[str, float]:
+    """The script that a TRL user writes; TRL's batch of 8, accumulated to as many rows an update as ours."""
+    import trl
+    from datasets import load_dataset
+
+    # The output folder, the machine and the trackers are the user's own on either side.
+    own = {"output_dir": str(folder / "out"), "use_cpu": True, "report_to": "none", "disable_tqdm": True}
+    args = trl.SFTConfig(learning_rate=rate, max_steps=steps, gradient_accumulation_steps=UPDATE // 8, **own, **changes)
+    rows = load_dataset("json", data_files=str(folder / "train.jsonl"), split="train")
+    trainer = trl.SFTTrainer(str(folder / "model"), args=args, train_dataset=rows, callbacks=[their_clock(ended)])
+    trainer.train()
+    return {"loss": held_back_loss(trainer.model, folder)}
+
+
+def ours(folder: Path, changes: dict[str, Any], steps: int, rate: float, ended: Ended) -> dict[str, float]:
+    """The same through AlignTune, whose defaults make an update of 16 rows."""
+    from aligntune import create_sft_trainer
+
+    trainer = create_sft_trainer(
+        model_name=str(folder / "model"), dataset_name=str(folder / "train.jsonl"), backend="trl", max_steps=steps,
+        learning_rate=rate, output_dir=str(folder / f"run-{os.getpid()}"), **changes,
+    )  # fmt: skip
+    trainer.listen(our_clock(ended))
+    trainer.train()
+    return {"loss": held_back_loss(trainer.native.model, folder)}
+
+
+def held_back_loss(model: Any, folder: Path) -> float:
+    """The mean over the answers' tokens, in fp32, one row at a time."""
+    import torch
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    model = model.float().eval()
+    total, count = 0.0, 0
+    for line in (folder / "held.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        asked = len(tokenizer(row["prompt"]).input_ids)
+        ids = tokenizer(row["prompt"] + row["completion"] + tokenizer.eos_token, return_tensors="pt").input_ids[
+            :, :1024
+        ]
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits[0, asked - 1 : -1]
+        total += torch.nn.functional.cross_entropy(logits, ids[0, asked:], reduction="sum").item()
+        count += len(ids[0]) - asked
+    return total / count
+
+
+def run(name: str, rows: Path, command: tuple[str, ...], steps: int, kinds: list[str]) -> None:
+    """All sides on one data set, as rows of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_inputs(Path(folder), rows, steps)
+        contest = Contest(name, (*command, "--folder", folder), Path(folder), steps)
+        sides = {kind: Side(contest, kind) for kind in kinds}
+        for number in range(1, steps):
+            for kind in kinds if number % 2 else reversed(kinds):
+                sides[kind].step()
+        times = {kind: [step[0] for step in side.steps] for kind, side in sides.items()}
+        losses = {kind: side.outcome()["loss"] for kind, side in sides.items()}
+    stock = sum(times["trl"])
+    for kind in kinds:
+        spent = sum(times[kind])
+        change = losses[kind] / losses["trl"] - 1
+        print(
+            f"| {name}: {kind} | {spent:.1f} s | {stock / spent:.2f} | {losses[kind]:.4f} | {change:+.2%} |", flush=True
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--side", action="append", choices=list(SIDES))
+    parser.add_argument("--child", choices=list(SIDES))
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    if options.child:
+        side = ours if options.child.startswith("aligntune") else plain
+        changes = SIDES[options.child]
+        tell(lambda ended: side(options.folder, changes, options.steps, options.learning_rate, ended))
+        return
+    from pairs import machine
+
+    print(machine("aligntune", "trl", "transformers", "torch"))
+    what = f"{options.steps} steps of {UPDATE} rows"
+    print(f"| {what} | all but the first | times as fast as TRL | held-back loss | |\n|---|---|---|---|---|")
+    given = ("--steps", str(options.steps), "--learning-rate", str(options.learning_rate))
+    for pair in options.rows:
+        name, _, path = pair.partition("=")
+        run(name, Path(path), (sys.executable, __file__, *given), options.steps, options.side or list(SIDES))
+
+
+if __name__ == "__main__":
+    main()
