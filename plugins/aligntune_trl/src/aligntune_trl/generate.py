@@ -91,6 +91,13 @@ def seeded(sampling: Sampling) -> Iterator[None]:
         yield
 
 
+def _check_length(model: Any, ids: torch.Tensor) -> None:
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if most and ids.shape[1] > most:
+        problem = f"the longest question has {ids.shape[1]:,} tokens, and the model reads {most:,} at most"
+        raise ConfigError(problem, "shorten it", field="inputs")
+
+
 def answer(
     model: Any,
     tokenizer: Any,
@@ -103,6 +110,9 @@ def answer(
 
     Args:
         special_tokens: add the tokenizer's own (verbatim text); a rendered conversation has them already.
+
+    Raises:
+        ConfigError: one is longer than the model reads.
     """
     was_training, encodes = model.training, model.config.is_encoder_decoder
     model.eval()
@@ -119,6 +129,7 @@ def answer(
                 list(texts[start : start + BATCH]), return_tensors="pt", padding=True, add_special_tokens=special_tokens
             ).to(model.device)
             batch.pop("token_type_ids", None)
+            _check_length(model, batch["input_ids"])
             with torch.no_grad():
                 ids = model.generate(**batch, **drawn(tokenizer, sampling))
             # A decoder goes on from the question; beside an encoder it begins with its own first token.

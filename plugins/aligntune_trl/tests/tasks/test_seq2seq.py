@@ -9,7 +9,7 @@ from aligntune_trl.tasks.metrics import of_answers
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from aligntune_core import AlignTuneError
+from aligntune_core import AlignTuneError, ConfigError
 from aligntune_core.runs.metrics import read
 
 from .conftest import ROWS
@@ -117,3 +117,10 @@ def test_answers_that_call_tools_are_refused(translate):
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
     with pytest.raises(AlignTuneError, match="an answer calls tools, which a decoder of its own cannot learn"):
         translate(train_dataset=[{"messages": [{"role": "user", "content": "Hi"}, call]}] * 4, eval_dataset=None)
+
+
+@pytest.mark.parametrize("kind", ["bart", "encoder_decoder"])
+def test_a_question_that_is_longer_than_the_model_reads_is_refused(translate, kind):
+    trainer = translate(kind, eval_dataset=None, max_steps=1)
+    with pytest.raises(ConfigError, match=r"inputs: the longest question has [\d,]+ tokens, and the model reads"):
+        trainer.predict(["map", "Spell " * 600])
