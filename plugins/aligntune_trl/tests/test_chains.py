@@ -13,6 +13,8 @@ from trl.trainer.utils import use_adapter
 from aligntune import create_rl_trainer, create_sft_trainer
 from aligntune_core.runs.metrics import read
 
+from .marks import heavy
+
 IDS = torch.tensor([[5, 9, 11, 7, 60, 300]])
 PAIRS = [{"prompt": f"q{n} ", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(8)]
 PROMPTS = [{"prompt": f"q{n} "} for n in range(8)]
@@ -128,7 +130,7 @@ def test_an_open_model_that_was_changed_is_its_own_reference(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
-@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+@pytest.mark.parametrize("algorithm", [heavy("grpo"), "ppo"])
 def test_a_reward_model_that_was_trained_here_scores_for_ppo_and_grpo(tiny, tmp_path, algorithm, lora):
     with create_rl_trainer(
         algorithm="reward", backend="trl", model_name=str(tiny), train_dataset=PAIRS, batch_size=4, max_steps=4,

@@ -1,4 +1,4 @@
-"""The conformance suite, which every backend runs, for this one: a few cells of three algorithms.
+"""The conformance suite, which every backend runs, for this one: a cell of each of two algorithms.
 
 `check_conformance.py` beside it is the whole of it, in a session of its own.
 """
@@ -12,10 +12,5 @@ from aligntune_core.testing import BackendSuite
 
 class TestTrl(BackendSuite):
     backend = "trl"
-    only: ClassVar = (
-        "sft-chat_completion-causal_lm",
-        "sft-text_generation-causal_lm",
-        "dpo-chat_completion-causal_lm",
-        "grpo-chat_completion-causal_lm",
-    )
+    only: ClassVar = ("sft-chat_completion-causal_lm", "grpo-chat_completion-causal_lm")
     other_values: ClassVar = {"backend_options": {"adam_beta2": 0.95}, "lora_target_modules": "q_proj,v_proj"}

@@ -20,6 +20,7 @@ from aligntune_core.runs.checkpoints import damage, newest_good
 from aligntune_core.runs.folder import read_run
 from aligntune_core.runs.metrics import read
 
+from .marks import heavy
 from .results import final_weights, same
 
 
@@ -59,7 +60,7 @@ def test_answering_a_sample_does_not_change_on_which_side_the_saved_tokenizer_pa
     assert saved.padding_side == side == "right"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, id="Ctrl-C"), heavy(signal.SIGTERM, id="SIGTERM")])
 def test_a_signal_saves_and_the_resumed_run_ends_bit_identical(make, tmp_path, number):
     whole = make(num_epochs=2, output_dir=str(tmp_path / "whole"), use_peft=True, lora_dropout=0.1)
     whole.train()
@@ -104,7 +105,7 @@ def test_a_finished_run_is_finished(make):
     assert tree(again.run_dir) == before
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [heavy(False, id="full"), pytest.param(True, id="lora")])
 def test_a_run_killed_after_its_last_step_trains_no_further_step(make, tmp_path, lora):
     whole = make(max_steps=4, use_peft=lora, output_dir=str(tmp_path / "whole"))
     whole.train()

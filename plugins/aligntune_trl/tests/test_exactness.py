@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from aligntune_core.runs.metrics import read
 
+from .marks import heavy
 from .results import losses
 
 AS_DRAWN = {"train_sampling_strategy": "random"}
@@ -128,8 +129,10 @@ def test_tokens_a_second_leave_padding_out(make, tiny, verbatim_rows):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"use_peft": True, "precision": "bf16"}, {"use_peft": False, "precision": "bf16"}],
-    ids=["bf16 lora", "full fine-tuning under bf16"],
+    [
+        pytest.param({"use_peft": True, "precision": "bf16"}, id="bf16 lora"),
+        heavy({"use_peft": False, "precision": "bf16"}, id="full fine-tuning under bf16"),
+    ],
 )
 def test_a_hundred_small_updates_move_every_trained_weight(make, settings):
     trainer = make(

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from aligntune import create_rl_trainer
 
+from .marks import heavy
 from .results import losses
 
 PAIRS = [
@@ -64,7 +65,7 @@ def check_equal(found: tuple[Any, Any], expected: tuple[Any, Any]) -> None:
     assert all(torch.equal(found[1][name], expected[1][name]) for name in expected[1])
 
 
-@pytest.mark.parametrize("rows", [PAIRS, CHAT_PAIRS], ids=["text", "messages"])
+@pytest.mark.parametrize("rows", [pytest.param(PAIRS, id="text"), heavy(CHAT_PAIRS, id="messages")])
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 def test_dpo_equals_a_plain_trl_script_bit_for_bit(tiny: Path, tmp_path: Path, rows: list[Any], lora: bool) -> None:
     set_seed(42)

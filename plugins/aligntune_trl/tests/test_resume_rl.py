@@ -15,6 +15,7 @@ import torch
 from aligntune import create_rl_trainer
 from aligntune_core import Callback, RunInterrupted
 
+from .marks import heavy
 from .results import final_weights, same
 
 PAIRS = [{"prompt": f"{'abcdefghij'[n % 10]} ", "chosen": "a b c", "rejected": "d e"} for n in range(24)]
@@ -48,10 +49,8 @@ ALIKE = ("gspo", "dr_grpo")
 """Presets of GRPO that differ in arithmetic alone."""
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize(
-    "algorithm", [pytest.param(name, marks=[pytest.mark.heavy] * (name in ALIKE)) for name in RUNS]
-)
+@pytest.mark.parametrize("lora", [heavy(False, id="full"), pytest.param(True, id="lora")])
+@pytest.mark.parametrize("algorithm", [heavy(name) if name in ALIKE else name for name in RUNS])
 def test_a_run_cut_off_between_saves_ends_bit_identical(align, tmp_path, algorithm, lora):
     settings = {"max_steps": STEPS, "save_steps": SAVED, "use_peft": lora, "learning_rate": 5e-3, **RUNS[algorithm]}
     if algorithm not in ("dpo", "reward"):
@@ -131,7 +130,7 @@ def test_a_process_that_is_killed_between_saves_goes_on_bit_identical(micro, tmp
     assert same(trained("killed", resume=True), trained("whole"))
 
 
-@pytest.mark.parametrize("algorithm", ["dpo", "grpo", "ppo"])
+@pytest.mark.parametrize("algorithm", [heavy("dpo"), heavy("grpo"), "ppo"])
 def test_an_adapter_that_is_trained_on_is_resumed_too(align, micro, tmp_path, algorithm):
     """TRL keeps a frozen copy of such an adapter, and with it in a checkpoint the trained one would not be restored."""
     first = align("dpo", use_peft=True, train_dataset=PAIRS, learning_rate=5e-3, output_dir=str(tmp_path / "first"))

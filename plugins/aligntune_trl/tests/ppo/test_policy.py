@@ -16,6 +16,7 @@ from transformers import (
     TrainerCallback,
 )
 
+from ..marks import heavy
 from .conftest import LORA, A, Build, close, logps_of, share_of_a, weights
 
 
@@ -111,7 +112,7 @@ def test_one_update_lowers_the_losses_it_was_computed_on(build, critic):
 
 
 @pytest.mark.parametrize("critic", ["model", "head"])
-@pytest.mark.parametrize("peft", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("peft", [pytest.param(None, id="full"), heavy(LORA, id="lora")])
 def test_how_the_batch_is_cut_does_not_change_policy_and_critic(build, critic, peft):
     found = []
     for batch, accumulation in ((4, 1), (2, 2)):

@@ -16,6 +16,7 @@ from transformers import (
 
 from aligntune_core import ConfigError
 
+from ..marks import heavy
 from ..results import same
 from .conftest import LORA, chained, share_of_a, weights
 
@@ -53,7 +54,7 @@ def test_several_completions_a_prompt_are_legal_and_one_alone_is_not(build):
 
 
 @pytest.mark.parametrize("critic", ["model", "head"])
-@pytest.mark.parametrize("start", ["full", "lora", "chained"])
+@pytest.mark.parametrize("start", ["full", heavy("lora"), heavy("chained")])
 def test_a_resumed_run_ends_with_the_same_bits(build, micro, tmp_path, critic, start):
     """Rollouts of 2 × 4 completions, used for 2 updates twice: a rollout ends at every fourth update."""
     given = {

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from aligntune_core import ConfigError, Labels
 from aligntune_core.runs.metrics import read
 
+from ..marks import heavy
 from .conftest import rows_of
 
 MEASURE = {"single": "eval_accuracy", "multi": "eval_f1_micro", "regression": "eval_r2", "tokens": "eval_span_f1"}
@@ -95,7 +96,7 @@ def test_words_keep_their_labels_when_they_are_several_tokens(label, encoder):
     assert len(trainer.predict([words, "red cat"])[0]) == 3
 
 
-@pytest.mark.parametrize("kind", ["single", "multi", "regression", "tokens"])
+@pytest.mark.parametrize("kind", ["single", heavy("multi"), heavy("regression"), "tokens"])
 def test_how_the_batch_is_cut_changes_neither_training_nor_evaluation(label, kind, tmp_path):
     """Rows of different lengths: a mean of means over batches would differ."""
     rows = rows_of(kind)[:40]

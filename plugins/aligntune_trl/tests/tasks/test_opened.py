@@ -12,6 +12,7 @@ from aligntune_core.cli.main import run
 from aligntune_core.saved.find import find_saved
 from aligntune_core.saved.opening import open_saved
 
+from ..marks import heavy
 from .conftest import rows_of
 
 TEXTS = ["red cat green blue dog cow", "cat", "blue red " * 9]
@@ -32,20 +33,27 @@ def generated(capsys, *arguments):
     return [pair["answer"] for pair in json.loads(capsys.readouterr().out)["answers"]]
 
 
+SETTINGS = [
+    pytest.param({}, id="full"),
+    pytest.param({"use_peft": True}, id="lora"),
+    heavy({"precision": "bf16"}, id="bf16"),
+]
+
+
 def alike(said, rel=1e-6):
     """The same labels; values but for rounding."""
     return pytest.approx(said, rel=rel) if isinstance(said[0], float) else said
 
 
-@pytest.mark.parametrize("kind", ["single", "multi", "regression", "tokens"])
-@pytest.mark.parametrize("settings", [{}, {"use_peft": True}, {"precision": "bf16"}], ids=["full", "lora", "bf16"])
+@pytest.mark.parametrize("kind", ["single", heavy("multi"), "regression", "tokens"])
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_a_model_that_labels_says_what_its_trainer_says(label, capsys, kind, settings):
     trainer = label(kind, eval_dataset=None, max_steps=8, max_seq_length=12, **settings)
     trainer.train()
     assert generated(capsys, trainer.run_dir, *TEXTS) == alike(trainer.predict(TEXTS))
 
 
-@pytest.mark.parametrize("kind", ["single", "regression", "tokens"])
+@pytest.mark.parametrize("kind", ["single", heavy("regression"), "tokens"])
 @pytest.mark.parametrize("adapted", [False, True], ids=["full", "lora"])
 def test_what_is_exported_of_it_says_the_same_without_its_run(label, capsys, tmp_path, kind, adapted):
     trainer = label(kind, eval_dataset=None, max_steps=8, use_peft=adapted)
@@ -59,8 +67,8 @@ def test_what_is_exported_of_it_says_the_same_without_its_run(label, capsys, tmp
         )
 
 
-@pytest.mark.parametrize("kind", ["seq2seq", "bart", "encoder_decoder"])
-@pytest.mark.parametrize("settings", [{}, {"use_peft": True}, {"precision": "bf16"}], ids=["full", "lora", "bf16"])
+@pytest.mark.parametrize("kind", ["seq2seq", heavy("bart"), "encoder_decoder"])
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_a_model_with_an_encoder_answers_as_its_trainer(translate, capsys, kind, settings):
     trainer = translate(kind, eval_dataset=None, max_steps=12, **settings)
     before = trainer.predict(QUESTIONS)
@@ -70,7 +78,7 @@ def test_a_model_with_an_encoder_answers_as_its_trainer(translate, capsys, kind,
     assert generated(capsys, trainer.run_dir, *QUESTIONS) == expected
 
 
-@pytest.mark.parametrize("kind", ["seq2seq", "bart", "encoder_decoder"])
+@pytest.mark.parametrize("kind", ["seq2seq", heavy("bart"), heavy("encoder_decoder")])
 def test_its_adapter_is_merged_into_both_halves(translate, capsys, tmp_path, kind):
     trainer = translate(kind, eval_dataset=None, max_steps=12, use_peft=True, learning_rate=2e-2)
     trainer.train()

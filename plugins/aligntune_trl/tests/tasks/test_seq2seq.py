@@ -12,10 +12,11 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from aligntune_core import AlignTuneError, ConfigError
 from aligntune_core.runs.metrics import read
 
+from ..marks import heavy
 from .conftest import ROWS
 
 
-@pytest.mark.parametrize("kind", ["seq2seq", "bart", "encoder_decoder"])
+@pytest.mark.parametrize("kind", ["seq2seq", heavy("bart"), "encoder_decoder"])
 def test_each_kind_learns_to_answer_and_is_read_again_by_transformers(translate, kind):
     trainer = translate(kind)
     model = trainer.train().model_path
