@@ -8,6 +8,7 @@ differ end the benchmark. A script that is compared starts itself with `--child 
 from __future__ import annotations
 
 import json
+import operator
 import os
 import statistics
 import subprocess
@@ -78,12 +79,14 @@ class Contest:
         command: starts a side, with `--child` and its kind after it.
         folder: keeps what the libraries write to stderr.
         steps: of each side.
+        same: whether two outcomes are of the same training.
     """
 
     name: str
     command: tuple[str, ...]
     folder: Path
     steps: int
+    same: Callable[[Any, Any], bool] = operator.eq
 
 
 class Side:
@@ -129,14 +132,14 @@ class Side:
         return outcome
 
 
-def pair_of(contest: Contest, order: tuple[str, str]) -> tuple[dict[str, tuple[float, float]], Any]:
-    """Both sides in turns: what each took, ours first, by what was measured; and the outcome."""
+def pair_of(contest: Contest, order: tuple[str, str]) -> tuple[dict[str, tuple[float, float]], tuple[Any, Any]]:
+    """Both sides in turns: what each took, ours first, by what was measured; and their outcomes."""
     sides = {kind: Side(contest, kind) for kind in order}
     for number in range(1, contest.steps):
         for kind in order if number % 2 else reversed(order):
             sides[kind].step()
     ours, theirs = sides[OURS], sides[PLAIN]
-    if (mine := ours.outcome()) != (other := theirs.outcome()):
+    if not contest.same(mine := ours.outcome(), other := theirs.outcome()):
         sys.exit(f"{contest.name}: the two do not train the same: {mine} and {other}")
     found = {"first": (ours.first, theirs.first)}
     for what, column in (("step", 0), ("cpu", 1)):
@@ -144,7 +147,7 @@ def pair_of(contest: Contest, order: tuple[str, str]) -> tuple[dict[str, tuple[f
         # The median step of theirs, and as many times it as ours takes in the median: both do the same in each step.
         usual = statistics.median(times[1])
         found[what] = usual * statistics.median(a / b for a, b in zip(*times, strict=True)), usual
-    return found, mine
+    return found, (mine, other)
 
 
 WHAT = {"step": "a step", "cpu": "a step, processor time", "first": "start to the end of the first step"}
@@ -156,8 +159,8 @@ def print_head(theirs: str, pairs: int) -> None:
     print(f"| | AlignTune, median | {theirs}, median | {counted} |\n|---|---|---|---|")
 
 
-def compare(contest: Contest, pairs: int) -> Any:
-    """Some pairs, as rows of the table; the outcome, which is that of both sides."""
+def compare(contest: Contest, pairs: int) -> tuple[Any, Any]:
+    """Some pairs, as rows of the table; the outcomes of the last one, ours first."""
     orders = [(OURS, PLAIN) if pair % 2 else (PLAIN, OURS) for pair in range(pairs + 1)]
     found, outcomes = zip(*[pair_of(contest, order) for order in orders][1:], strict=True)  # the first warms the cache
     for what, title in WHAT.items():
@@ -166,4 +169,5 @@ def compare(contest: Contest, pairs: int) -> Any:
         unit = f"{statistics.median(ours):.4f} s | {statistics.median(theirs):.4f} s"
         print(f"| {contest.name}: {title} | {unit} | {low:.3f}, **{middle:.3f}**, {high:.3f} |")
         sys.stdout.flush()
-    return outcomes[-1]
+    last: tuple[Any, Any] = outcomes[-1]
+    return last
