@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from aligntune_core import ConfigError, DataError
 from aligntune_trl.tokenise import IGNORED
 
 log = logging.getLogger("aligntune")
+
+_SPACED = ("pre_tokenizer", "post_processor")
+"""The parts of a tokenizer's core that may put a space before a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,36 @@ class TaggedTokens:
         return any(label != IGNORED for label in self.labels)
 
 
+def separate_words(tokenizer: Any) -> None:
+    """Have a byte-level tokenizer read each word as one that stands after a space, here and wherever it is saved.
+
+    In texts nearly all words stand so, and the model knows them so. What the tokenizer says of itself and what its
+    core does are changed together: a saved one is made of the one or of the other, by the kind of tokenizer.
+    """
+    core = tokenizer.backend_tokenizer
+    parts = json.loads(core.to_str())
+    if not _put_spaces([parts[name] for name in _SPACED]):
+        return
+    changed = Tokenizer.from_str(json.dumps(parts))
+    for name in _SPACED:
+        if parts[name] is not None:
+            setattr(core, name, getattr(changed, name))
+    tokenizer.add_prefix_space = tokenizer.init_kwargs["add_prefix_space"] = True
+
+
+def _put_spaces(parts: Any) -> int:
+    """Set `add_prefix_space` in the parts of a tokenizer's core that read bytes; in how many it was not set."""
+    if isinstance(parts, list):
+        return sum(map(_put_spaces, parts))
+    if not isinstance(parts, dict):
+        return 0
+    inner = sum(_put_spaces(parts.get(name)) for name in ("pretokenizers", "processors"))
+    if parts.get("type") not in ("ByteLevel", "RobertaProcessing") or parts["add_prefix_space"]:
+        return inner
+    parts["add_prefix_space"] = True
+    return inner + 1
+
+
 class Words:
     """Tokenises rows of words.
 
@@ -38,8 +74,7 @@ class Words:
         if not getattr(tokenizer, "is_fast", False):
             problem = "its tokenizer cannot say to which word a token belongs"
             raise ConfigError(problem, "give a model with a tokenizer.json", field="model_name")
-        if getattr(tokenizer, "add_prefix_space", None) is False:  # byte-level ones need it for single words
-            tokenizer.add_prefix_space = True
+        separate_words(tokenizer)
         self._tokenizer, self._longest = tokenizer, longest
 
     def encode(self, rows: Sequence[Sequence[str]]) -> Any:
