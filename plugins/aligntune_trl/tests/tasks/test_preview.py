@@ -106,3 +106,12 @@ def test_a_tokenizer_that_ends_texts_ends_questions_too(model_of):
     ((asked, said),) = Exchanges(Tokeniser(tokenizer), 64).tokens({"messages": chat, "context": 0})
     assert tokenizer.decode(asked) == "<|user|>Hi<|end|><|assistant|><|end|>"
     assert tokenizer.decode(said) == "Ho<|end|>"
+
+
+@pytest.mark.parametrize("kind", ["single", "tokens"])
+def test_rows_without_text_or_words_are_shown_as_left_out(shown, encoder, kind):
+    rows = rows_of(kind)[:20]
+    rows[1] = rows[1] | ({"text": ""} if kind == "single" else {"tokens": [], "labels": []})
+    found = shown(rows, encoder, "--json")
+    assert [row["left_out"] for row in found["rows"]][:3] == [False, True, False]
+    assert "left out   1 row" in shown(rows, encoder)

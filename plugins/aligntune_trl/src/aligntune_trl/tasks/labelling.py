@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from aligntune_core import BackendUnavailableError, ConfigError, Labels, TrainRequest
@@ -59,7 +60,10 @@ class ByTarget(_Trainer):  # type: ignore[misc]
 
 
 class _Measured(ByTarget):
-    """The loss of an evaluation is the one that `measure` gave, the mean over its targets."""
+    """The loss of an evaluation is the one that `measure` gave, the mean over its targets, of rows in their order."""
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return SequentialSampler(eval_dataset)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         output = super().evaluation_loop(*args, **kwargs)
