@@ -44,3 +44,24 @@ def test_a_length_at_which_nothing_of_a_row_is_read_is_refused(label, roberta, k
         ConfigError, match=r"max_seq_length = 2: the tokenizer puts 2 tokens around .*max_seq_length: 3"
     ):
         label(kind, model_name=str(roberta), eval_dataset=None, max_steps=1, max_seq_length=2)
+
+
+def test_a_model_that_counts_places_after_the_padding_reads_fewer(label, roberta, caplog):
+    """RoBERTa's first place is number 2: of 34 it can use 32."""
+    rows = rows_of("single")[:20]
+    rows[0]["text"] = "red " * 90
+    with caplog.at_level("INFO", "aligntune"):
+        trainer = label(model_name=str(roberta), train_dataset=rows, eval_dataset=None, max_steps=1)
+    assert "dataset_name: 1 of 20 rows are cut at 32 tokens" in caplog.text
+    assert trainer.predict([rows[0]["text"]])
+    with pytest.raises(ConfigError, match=r"max_seq_length = 33: the model reads 32 tokens at most"):
+        label(model_name=str(roberta), train_dataset=rows, eval_dataset=None, max_steps=1, max_seq_length=33)
+
+
+def test_nothing_is_said_or_saved_of_conversations(label, roberta, caplog):
+    with caplog.at_level("INFO", "aligntune"):
+        trainer = label(model_name=str(roberta), eval_dataset=None, max_steps=1)
+    assert "Question and Answer" not in caplog.text
+    assert not (trainer.train().model_path / "chat_template.jinja").exists()
+    with pytest.raises(ConfigError, match=r"chat_template = 'plain': rows with labels are no conversations"):
+        label(model_name=str(roberta), eval_dataset=None, max_steps=1, chat_template="plain", overwrite=True)

@@ -108,7 +108,7 @@ def exchanges(request: TrainRequest, tokenizer: Any) -> Shower:
     """Each answer of a row after what the encoder reads for it."""
     check_settings(cast("SftConfig", request.config))
     longest = _longest(request, tokenizer)
-    found = Exchanges(Tokeniser(tokenizer), longest)
+    found = Exchanges(Tokeniser(tokenizer, offsets=False), longest)
 
     def rows(given: Rows) -> list[RowPreview]:
         lengths = [max(max(map(len, pair)) for pair in found.tokens(row)) for row in given]
