@@ -198,3 +198,10 @@ def test_the_numbers_are_those_of_plain_arithmetic():
     assert spans["span_precision"] == 0.5
     assert spans["span_recall"] == 1.0
     assert spans["accuracy"] == 0.75
+
+
+@pytest.mark.parametrize(("option", "value"), [("label_smoothing_factor", 0.1), ("prediction_loss_only", True)])
+@pytest.mark.parametrize("kind", ["single", "tokens"])
+def test_options_that_our_loss_or_our_numbers_replace_are_refused(label, kind, option, value):
+    with pytest.raises(ConfigError, match=rf"backend_options = {value}: '{option}' is decided by the task"):
+        label(kind, max_steps=1, backend_options={option: value})

@@ -157,3 +157,19 @@ def test_a_tokenizer_of_bytes_is_enough_for_questions_and_answers(translate, mod
     assert len(trainer.predict([chat[:1]])) == 1
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     assert run(["preview", f"--model-name={model}", "--dataset-name=rows.jsonl", "--backend=trl"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("label_smoothing_factor", 0.1), ("generation_max_length", 3), ("sortish_sampler", True)]
+)
+def test_options_that_our_loss_or_our_answers_replace_are_refused(translate, option, value):
+    with pytest.raises(ConfigError, match=rf"backend_options = {value}: '{option}' is decided by the task"):
+        translate(max_steps=1, backend_options={option: value})
+
+
+def test_beams_of_an_evaluation_are_honoured(translate):
+    trainer = translate(max_steps=1, backend_options={"generation_num_beams": 2})
+    asked, generate = [], trainer.native.model.generate
+    trainer.native.model.generate = lambda **given: asked.append(given["num_beams"]) or generate(**given)
+    trainer.evaluate()
+    assert set(asked) == {2}
