@@ -60,11 +60,11 @@ def open_tokenizer(config: TrainingConfig, name: str, row_format: str = "message
     """The tokenizer as `load_tokenizer` gives it, and where its template is from, as `Preview.template` says it.
 
     Raises:
-        ConfigError: it cannot be loaded, or the template is none that it can write, or there is nothing to write.
+        ConfigError: it cannot be loaded, or the template is none that it can write.
     """
     tokenizer = own_tokenizer(name, config.revision, trust_remote_code=config.trust_remote_code)
     if row_format in ("labelled", "tagged"):
-        return _labelling(config, tokenizer), "tokenizer" if tokenizer.chat_template else ""
+        return _labelling(tokenizer), "tokenizer" if tokenizer.chat_template else ""
     if tokenizer.eos_token is None:
         log.warning("the tokenizer has no end-of-sequence token: the model will not learn to stop")
     if tokenizer.pad_token is None:
@@ -82,15 +82,8 @@ def open_tokenizer(config: TrainingConfig, name: str, row_format: str = "message
     return tokenizer, "plain"
 
 
-def _labelling(config: TrainingConfig, tokenizer: Any) -> Any:
-    """The tokenizer of a model that labels, which ends nothing and holds no conversation.
-
-    Raises:
-        ConfigError: a template is set.
-    """
-    if config.chat_template:
-        problem = "rows with labels are no conversations"
-        raise ConfigError(problem, "leave it out", field="chat_template", value=config.chat_template)
+def _labelling(tokenizer: Any) -> Any:
+    """The tokenizer of a model that labels, which ends nothing and holds no conversation."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         log.info("the tokenizer has no padding token: %s is used", tokenizer.pad_token)

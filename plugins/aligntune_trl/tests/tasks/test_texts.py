@@ -63,5 +63,3 @@ def test_nothing_is_said_or_saved_of_conversations(label, roberta, caplog):
         trainer = label(model_name=str(roberta), eval_dataset=None, max_steps=1)
     assert "Question and Answer" not in caplog.text
     assert not (trainer.train().model_path / "chat_template.jinja").exists()
-    with pytest.raises(ConfigError, match=r"chat_template = 'plain': rows with labels are no conversations"):
-        label(model_name=str(roberta), eval_dataset=None, max_steps=1, chat_template="plain", overwrite=True)
