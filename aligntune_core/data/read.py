@@ -126,14 +126,17 @@ NOTHING = {
     "answers": ("have nothing to train", "give rows with an answer"),
     "preferences": ("have no chosen answer, or one that is equal to the rejected", "give pairs that differ"),
     "prompts": ("have an empty prompt", "give rows with a prompt"),
+    "labelled": ("have no text", "give rows with a text"),
+    "tagged": ("have no words", "give rows with words"),
 }
-"""Of rows from which nothing can be learnt: what they are, and the remedy."""
+"""Of rows from which nothing can be learnt, by their shape or their kind: what they are, and the remedy."""
 
 
 def _check_learnt(rows: Sequence[Mapping[str, Any]], config: TrainingConfig, field: str, name: str) -> None:
     """Name the rows that hold nothing to learn from; more than half of them are refused."""
     empty = [number for number, row in enumerate(rows, 1) if not learnt(row, config.rows).strip()]
-    what, remedy = NOTHING[config.rows]
+    shape = shape_of(rows[0], config.rows) if rows else ""
+    what, remedy = NOTHING.get(shape) or NOTHING[config.rows]
     if len(empty) * 2 > len(rows):
         raise DataError(f"{len(empty)} of {len(rows)} rows {what}", remedy, field=field, value=name)
     if empty:

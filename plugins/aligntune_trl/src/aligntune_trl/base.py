@@ -158,7 +158,7 @@ class TrlTrainer:
 
     def _question(self, item: Any) -> str:
         messages = conversation(item, self._request.config.system_prompt)
-        return Tokeniser(self._loaded.tokenizer).render(messages, ask=True)
+        return Tokeniser(self._loaded.tokenizer, offsets=False).render(messages, ask=True)
 
     def _sample(self, events: RunEvents) -> None:
         """Answer a few held-back questions, for the report; a failure here must not cost the trained model."""

@@ -70,7 +70,7 @@ def begin(request: TrainRequest, config_class: type) -> Loaded:
     with_options({}, config.backend_options, config_class, config.pinned)  # before anything is loaded
     loading.use_one_gpu(request.environment)
     precision = loading.precision_of(config)
-    tokenizer = load_tokenizer(config, tokenizer_name(config, request.model))
+    tokenizer = load_tokenizer(config, tokenizer_name(config, request.model), request.row_format)
     return Loaded(request, precision, tokenizer)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from aligntune_core import ConfigError, Sampling
-from aligntune_trl.tokenizer import turn_ends, without_bos
+from aligntune_trl.tokenizer import positions, turn_ends, without_bos
 
 LONGEST_ANSWER = 256
 """Tokens of an answer at most."""
@@ -92,8 +92,8 @@ def seeded(sampling: Sampling) -> Iterator[None]:
 
 
 def _check_length(model: Any, ids: torch.Tensor) -> None:
-    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if most and ids.shape[1] > most:
+    most = positions(model.config)
+    if most is not None and ids.shape[1] > most:
         problem = f"the longest question has {ids.shape[1]:,} tokens, and the model reads {most:,} at most"
         raise ConfigError(problem, "shorten it", field="inputs")
 

@@ -46,7 +46,11 @@ class Opened:
         if self.config.system_prompt and not self.chat:
             problem, remedy = "its tokenizer has no chat template, so it is asked as it stands", "leave it out"
             raise ConfigError(problem, remedy, field="system_prompt", value=self.config.system_prompt)
-        self.tokenizer = load_tokenizer(self.config, request.model)
+        self.tokenizer = load_tokenizer(self.config, request.model, self._rows())
+
+    def _rows(self) -> str:
+        """The format of rows that it answers to, as far as the tokenizer is to know it."""
+        return "messages" if self.chat else "text"
 
     def _precision(self) -> str:
         """The run's, where this device can."""
@@ -121,7 +125,7 @@ class OpenedPolicy(Opened):
         """What the model is given for a question."""
         if not self.chat:
             return verbatim(item)
-        return Tokeniser(self.tokenizer).render(conversation(item, self.config.system_prompt), ask=True)
+        return Tokeniser(self.tokenizer, offsets=False).render(conversation(item, self.config.system_prompt), ask=True)
 
     @property
     def special_tokens(self) -> bool:

@@ -28,7 +28,8 @@ def preview_of(request: TrainRequest) -> Preview:
         ConfigError: the tokenizer or its template cannot be used.
     """
     hush_handlers()
-    tokenizer, template = open_tokenizer(request.config, tokenizer_name(request.config, request.model))
+    name = tokenizer_name(request.config, request.model)
+    tokenizer, template = open_tokenizer(request.config, name, request.row_format)
     eos = {tokenizer.eos_token_id} - {None}
     preview = Preview(
         rows=_shower(request)(request, tokenizer),
@@ -44,6 +45,8 @@ def preview_of(request: TrainRequest) -> Preview:
 def texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     """The text of each token in a row; a character of several tokens stands at the last of them."""
     special = {number: text for text, number in special_tokens(tokenizer).items()}
+    if not tokenizer.is_fast:
+        return [special.get(token, tokenizer.decode([token])) for token in ids]
     stream, core = DecodeStream(skip_special_tokens=False), tokenizer.backend_tokenizer
     steps = [(token, stream.step(core, token)) for token in ids]
     return [special.get(token, text or "") for token, text in steps]

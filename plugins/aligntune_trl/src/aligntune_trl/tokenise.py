@@ -45,12 +45,13 @@ class Tokeniser:
     """Tokenises rows of one shape with one tokenizer.
 
     Args:
-        tokenizer: a fast Hugging Face tokenizer; for messages it has a chat template.
+        tokenizer: a Hugging Face tokenizer; for messages it has a chat template.
         answers_only: train the answers only; else every token.
+        offsets: rows are tokenised, for which it has to be a fast one; else conversations are only rendered.
     """
 
-    def __init__(self, tokenizer: Any, *, answers_only: bool = True) -> None:
-        if not getattr(tokenizer, "is_fast", False):
+    def __init__(self, tokenizer: Any, *, answers_only: bool = True, offsets: bool = True) -> None:
+        if offsets and not getattr(tokenizer, "is_fast", False):
             remedy = "give a model with a tokenizer.json"
             raise DataError("its tokenizer cannot say where a token stands in the text", remedy, field="model_name")
         self.tokenizer, self.answers_only = tokenizer, answers_only

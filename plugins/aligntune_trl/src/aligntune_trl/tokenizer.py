@@ -45,18 +45,26 @@ def tokenizer_name(config: TrainingConfig, model: Any) -> str:
     return str(name)
 
 
-def load_tokenizer(config: TrainingConfig, name: str) -> Any:
-    """The tokenizer, with a pad token and a chat template: its own, the given one, or the plain format."""
-    return open_tokenizer(config, name)[0]
+def load_tokenizer(config: TrainingConfig, name: str, row_format: str = "messages") -> Any:
+    """The tokenizer, with a pad token and a chat template: its own, the given one, or the plain format.
+
+    Args:
+        config: the settings.
+        name: where it is from.
+        row_format: of the rows; those with labels need no template.
+    """
+    return open_tokenizer(config, name, row_format)[0]
 
 
-def open_tokenizer(config: TrainingConfig, name: str) -> tuple[Any, str]:
+def open_tokenizer(config: TrainingConfig, name: str, row_format: str = "messages") -> tuple[Any, str]:
     """The tokenizer as `load_tokenizer` gives it, and where its template is from, as `Preview.template` says it.
 
     Raises:
         ConfigError: it cannot be loaded, or the template is none that it can write.
     """
     tokenizer = own_tokenizer(name, config.revision, trust_remote_code=config.trust_remote_code)
+    if row_format in ("labelled", "tagged"):
+        return _labelling(tokenizer), "tokenizer" if tokenizer.chat_template else ""
     if tokenizer.eos_token is None:
         log.warning("the tokenizer has no end-of-sequence token: the model will not learn to stop")
     if tokenizer.pad_token is None:
@@ -69,8 +77,17 @@ def open_tokenizer(config: TrainingConfig, name: str) -> tuple[Any, str]:
     if tokenizer.chat_template:
         return tokenizer, "tokenizer"
     tokenizer.chat_template = _begun(PLAIN, tokenizer)
-    log.info("the tokenizer has no chat template: conversations are written as Question and Answer")
+    if row_format.endswith("messages"):
+        log.info("the tokenizer has no chat template: conversations are written as Question and Answer")
     return tokenizer, "plain"
+
+
+def _labelling(tokenizer: Any) -> Any:
+    """The tokenizer of a model that labels, which ends nothing and holds no conversation."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        log.info("the tokenizer has no padding token: %s is used", tokenizer.pad_token)
+    return tokenizer
 
 
 def _given(given: str, tokenizer: Any) -> str:
@@ -104,14 +121,42 @@ def without_bos(tokenizer: Any, text: str) -> str:
     return text
 
 
+_AFTER_PADDING = frozenset(
+    {
+        "camembert", "clap_text_model", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke",
+        "markuplm", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    }
+)  # fmt: skip
+"""Kinds of models whose first position is numbered after the padding token, so that those before it are never used."""
+
+
+def positions(config: Any) -> int | None:
+    """How many tokens a model has positions for, the fewer of two halves; None: as many as you like, or not known."""
+    halves = (config.get_text_config(), getattr(config, "encoder", None))
+    return min((most for half in halves if (most := _positions(half)) is not None), default=None)
+
+
+def _positions(config: Any) -> int | None:
+    most: int | None = getattr(config, "max_position_embeddings", None)
+    if not most or most < 0:
+        return None
+    if config.model_type in _AFTER_PADDING:
+        padding = 1 if config.model_type == "mpnet" else config.pad_token_id
+        return most - 1 - (padding or 0)
+    return int(most)
+
+
 def most_read(config: Any, tokenizer: Any) -> int | None:
-    """The longest sequence in tokens that a model can read, by its config and its tokenizer; None: not known."""
-    limits = (getattr(config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length)
+    """The longest sequence in tokens that a model reads, by its config and its tokenizer; None: not known."""
+    limits = (positions(config), tokenizer.model_max_length)
     return min((int(limit) for limit in limits if limit), default=None)
 
 
 def longest_read(settings: Any, config: Any, tokenizer: Any) -> int:
     """The longest sequence in tokens: `max_seq_length`, or what the model can read where that is only the default.
+
+    What a tokenizer says of it is advice, and a model with relative positions reads more: a length that the user asks
+    for stands, and the tokenizer then says it too, also where it is saved.
 
     Args:
         settings: those of the run.
@@ -119,14 +164,17 @@ def longest_read(settings: Any, config: Any, tokenizer: Any) -> int:
         tokenizer: the model's.
 
     Raises:
-        ConfigError: the user asked for more than the model can read.
+        ConfigError: the user asked for more than the model has positions for.
     """
     longest: int = settings.max_seq_length
-    most = most_read(config, tokenizer)
-    if most is not None and longest > most and "max_seq_length" in settings.model_fields_set:
+    if "max_seq_length" not in settings.model_fields_set:
+        return min(longest, most_read(config, tokenizer) or longest)
+    most = positions(config)
+    if most is not None and longest > most:
         problem, remedy = f"the model reads {most} tokens at most", f"set max_seq_length: {most}"
         raise ConfigError(problem, remedy, field="max_seq_length", value=longest)
-    return longest if most is None else min(longest, most)
+    tokenizer.model_max_length = max(tokenizer.model_max_length, longest)
+    return longest
 
 
 def special_tokens(tokenizer: Any) -> dict[str, int]:

@@ -85,10 +85,7 @@ def test_words_keep_their_labels_when_they_are_several_tokens(label, encoder):
     rows = [{"tokens": words, "labels": ["x" if label else "O" for label in labels]}]
     trainer = label("tokens", train_dataset=rows, eval_dataset=None, max_steps=1)
     shown = trainer.native.train_dataset[0]
-    pieces = [
-        len(ids)
-        for ids in AutoTokenizer.from_pretrained(encoder)([[w] for w in words], is_split_into_words=True).input_ids
-    ]
+    pieces = [len(ids) for ids in AutoTokenizer.from_pretrained(encoder)([f" {word}" for word in words]).input_ids]
     assert pieces[1] > 1
     at = np.cumsum([0, *pieces[:-1]])
     assert [shown["labels"][i] for i in at] == labels
@@ -201,3 +198,10 @@ def test_the_numbers_are_those_of_plain_arithmetic():
     assert spans["span_precision"] == 0.5
     assert spans["span_recall"] == 1.0
     assert spans["accuracy"] == 0.75
+
+
+@pytest.mark.parametrize(("option", "value"), [("label_smoothing_factor", 0.1), ("prediction_loss_only", True)])
+@pytest.mark.parametrize("kind", ["single", "tokens"])
+def test_options_that_our_loss_or_our_numbers_replace_are_refused(label, kind, option, value):
+    with pytest.raises(ConfigError, match=rf"backend_options = {value}: '{option}' is decided by the task"):
+        label(kind, max_steps=1, backend_options={option: value})

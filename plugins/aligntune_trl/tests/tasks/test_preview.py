@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 from aligntune_trl.tasks.exchanges import Exchanges
 from aligntune_trl.tokenise import Tokeniser
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, ByT5Tokenizer
 
 from aligntune_core.cli.main import run
 from aligntune_core.factory import request_of
@@ -106,3 +107,30 @@ def test_a_tokenizer_that_ends_texts_ends_questions_too(model_of):
     ((asked, said),) = Exchanges(Tokeniser(tokenizer), 64).tokens({"messages": chat, "context": 0})
     assert tokenizer.decode(asked) == "<|user|>Hi<|end|><|assistant|><|end|>"
     assert tokenizer.decode(said) == "Ho<|end|>"
+
+
+@pytest.mark.parametrize("kind", ["single", "tokens"])
+def test_rows_without_text_or_words_are_shown_as_left_out(shown, encoder, kind):
+    rows = rows_of(kind)[:20]
+    rows[1] = rows[1] | ({"text": ""} if kind == "single" else {"tokens": [], "labels": []})
+    found = shown(rows, encoder, "--json")
+    assert [row["left_out"] for row in found["rows"]][:3] == [False, True, False]
+    assert "left out   1 row" in shown(rows, encoder)
+
+
+@pytest.fixture
+def bytewise(encoder: Path, tmp_path: Path) -> Path:
+    """The tiny encoder with a tokenizer of bytes, which is written in Python."""
+    path = tmp_path / "bytewise"
+    copytree(encoder, path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (path / name).unlink()
+    ByT5Tokenizer().save_pretrained(path)
+    return path
+
+
+def test_a_tokenizer_of_bytes_is_shown_for_texts_and_refused_for_words(shown, bytewise, capsys):
+    assert "label: " in shown(rows_of("single")[:20], bytewise)
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of("tokens")[:20]), "utf-8")
+    assert run(["preview", f"--model-name={bytewise}", "--dataset-name=rows.jsonl", "--backend=trl"]) == 2
+    assert "its tokenizer cannot say to which word a token belongs" in capsys.readouterr().err

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from shutil import copytree
 
 import pytest
 from aligntune_trl.tasks.metrics import of_answers
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, ByT5Tokenizer
 
 from aligntune_core import AlignTuneError, ConfigError
+from aligntune_core.cli.main import run
 from aligntune_core.runs.metrics import read
 
 from ..marks import heavy
@@ -125,3 +128,48 @@ def test_a_question_that_is_longer_than_the_model_reads_is_refused(translate, ki
     trainer = translate(kind, eval_dataset=None, max_steps=1)
     with pytest.raises(ConfigError, match=r"inputs: the longest question has [\d,]+ tokens, and the model reads"):
         trainer.predict(["map", "Spell " * 600])
+
+
+def test_more_than_the_tokenizer_advises_is_read_where_places_are_relative(translate, model_of, tmp_path):
+    """T5 has no places that could run out; what its tokenizer says holds where the user says nothing."""
+    model, tokenizer = tmp_path / "advised", AutoTokenizer.from_pretrained(model_of("seq2seq"))
+    copytree(model_of("seq2seq"), model)
+    tokenizer.model_max_length = 16
+    tokenizer.save_pretrained(model)
+    rows = [{"prompt": "Spell map " * 20, "completion": "map"}] * 4
+    for asked, there in (({}, 16), ({"max_seq_length": 600}, len(tokenizer(rows[0]["prompt"]).input_ids))):
+        trainer = translate(model_name=str(model), train_dataset=rows, eval_dataset=None, max_steps=1, **asked)
+        assert len(trainer.native.train_dataset[0]["input_ids"]) == there
+
+
+def test_a_tokenizer_of_bytes_is_enough_for_questions_and_answers(translate, model_of, tmp_path, monkeypatch):
+    """ByT5's cannot say where in a text a token stands, and nothing here asks it."""
+    model = tmp_path / "bytes"
+    copytree(model_of("seq2seq"), model)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (model / name).unlink()
+    ByT5Tokenizer().save_pretrained(model)
+    monkeypatch.chdir(tmp_path)
+    chat = [{"role": "user", "content": "Spell map"}, {"role": "assistant", "content": "map"}]
+    rows = [{"messages": chat}] * 4
+    trainer = translate(model_name=str(model), train_dataset=rows, eval_dataset=None, max_steps=1)
+    trainer.train()
+    assert len(trainer.predict([chat[:1]])) == 1
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert run(["preview", f"--model-name={model}", "--dataset-name=rows.jsonl", "--backend=trl"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("label_smoothing_factor", 0.1), ("generation_max_length", 3), ("sortish_sampler", True)]
+)
+def test_options_that_our_loss_or_our_answers_replace_are_refused(translate, option, value):
+    with pytest.raises(ConfigError, match=rf"backend_options = {value}: '{option}' is decided by the task"):
+        translate(max_steps=1, backend_options={option: value})
+
+
+def test_beams_of_an_evaluation_are_honoured(translate):
+    trainer = translate(max_steps=1, backend_options={"generation_num_beams": 2})
+    asked, generate = [], trainer.native.model.generate
+    trainer.native.model.generate = lambda **given: asked.append(given["num_beams"]) or generate(**given)
+    trainer.evaluate()
+    assert set(asked) == {2}

@@ -17,6 +17,9 @@ from aligntune_trl.heads import PROBLEMS
 from aligntune_trl.tasks import labelling, metrics
 from aligntune_trl.tasks.texts import Texts
 
+SEARCHED = 100
+"""Rows that are looked at for a few with text, to show how they are labelled."""
+
 
 class TextTask:
     """How a text's logits become a loss and numbers; see `labelling.Task`.
@@ -60,11 +63,13 @@ def said_of(model: Any, tokenizer: Any, texts: Texts, task: TextTask, inputs: Se
     """What a model says of each text, in batches of `size`.
 
     Raises:
-        ConfigError: an input is no text.
+        ConfigError: an input is no text, or has no token.
     """
     for item in inputs:
         if not isinstance(item, str):
             raise ConfigError(f"is a {type(item).__name__}", "pass texts", field="inputs")
+        if not tokenizer(item, verbose=False).input_ids:
+            raise ConfigError("a text has no token to label", "pass texts with words", field="inputs", value=item)
     was_training, said = model.training, []
     model.eval()
     try:
@@ -92,7 +97,7 @@ class Classifier(TrlTrainer):
         """The label of each text; the labels that hold, where there are several; the value, for regression.
 
         Raises:
-            ConfigError: an input is no text.
+            ConfigError: an input is no text, or has no token.
         """
         size = self.native.args.per_device_eval_batch_size
         return said_of(self._model, self._loaded.tokenizer, self._texts, self._task, inputs, size)
@@ -100,7 +105,7 @@ class Classifier(TrlTrainer):
     def _sample(self, events: RunEvents) -> None:
         """Label a few texts, for the report."""
         rows = self._request.train_rows if self._request.eval_rows is None else self._request.eval_rows
-        texts = [row["text"] for row in rows.select(range(min(SAMPLED, len(rows))))]
+        texts = [text for text in rows.select(range(min(SEARCHED, len(rows))))["text"] if text.strip()][:SAMPLED]
         for text, label in zip(texts, self.predict(texts), strict=True):
             events.sample(self.native.state.global_step, text, str(label))
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from aligntune_core import BackendUnavailableError, ConfigError, Labels, TrainRequest
@@ -59,7 +60,10 @@ class ByTarget(_Trainer):  # type: ignore[misc]
 
 
 class _Measured(ByTarget):
-    """The loss of an evaluation is the one that `measure` gave, the mean over its targets."""
+    """The loss of an evaluation is the one that `measure` gave, the mean over its targets, of rows in their order."""
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return SequentialSampler(eval_dataset)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         output = super().evaluation_loop(*args, **kwargs)
@@ -91,6 +95,35 @@ def own_arguments() -> dict[str, Any]:
         "label_names": ["labels"],
         "batch_eval_metrics": False,
     }
+
+
+DECIDED = frozenset(
+    {
+        "average_tokens_across_devices", "batch_eval_metrics", "dataloader_drop_last", "eval_do_concat_batches",
+        "include_for_metrics", "include_num_input_tokens_seen", "label_names", "label_smoothing_factor",
+        "length_column_name", "prediction_loss_only",
+    }
+)  # fmt: skip
+"""Fields of TrainingArguments that our loss, our rows and our numbers of an evaluation leave without effect, or break.
+
+The loss is the mean over an update's targets, an evaluation is of all rows.
+"""
+
+
+def check_options(config: TrainingConfig, *more: str) -> None:
+    """Refuse options that these tasks decide.
+
+    Args:
+        config: the settings.
+        more: names of further options.
+
+    Raises:
+        ConfigError: names one.
+    """
+    for name, value in config.backend_options.items():
+        if name in DECIDED or name in more:
+            problem = f"'{name}' is decided by the task, and would have no effect"
+            raise ConfigError(problem, "leave it out", field="backend_options", value=value)
 
 
 def on_top(mixin: type[Any], base: type[Any], config: TrainingConfig) -> type[Any]:
@@ -133,6 +166,7 @@ def load(request: TrainRequest, kind: heads.Kind, labels: Labels) -> tuple[Loade
     Raises:
         ConfigError: what only the library, the model or the tokenizer can tell.
     """
+    check_options(request.config)
     loaded = building.begin(request, TrainingArguments)
     if request.model is None:
         headed = heads.load_headed(kind, request.config, loaded.precision, loaded.tokenizer, labels)

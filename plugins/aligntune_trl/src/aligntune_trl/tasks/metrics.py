@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aligntune_core import BackendUnavailableError, Labels
+from aligntune_core.errors import one_line
+
+log = logging.getLogger("aligntune")
 
 Numbers = NDArray[Any]
+UNREAD = -1
+"""What is said of a word that is not read: no label."""
+_BIO = {"B": "B", "I": "I", "E": "I", "L": "I", "S": "B", "U": "B"}
+"""Marks of BIO, BIOES and BILOU → of BIO: a word that ends a span is within it, one by itself begins it."""
 NEEDED = {"sklearn": "scikit-learn", "nervaluate": "nervaluate", "sacrebleu": "sacrebleu"}
 
 
@@ -54,22 +62,46 @@ def of_texts(labels: Labels, logits: Numbers, truth: Numbers) -> dict[str, float
     }
 
 
+def _bio(name: str) -> str | None:
+    """A label of BIO, BIOES or BILOU as one of BIO; None: it is none."""
+    mark, _, kind = name.partition("-")
+    return name if name == "O" else f"{_BIO[mark]}-{kind}" if kind and mark in _BIO else None
+
+
+def spans_in(names: Sequence[str]) -> list[str]:
+    """Labels as those of BIO; none where they are no spans, or not all of them can be read so."""
+    found = [name for name in map(_bio, names) if name]
+    return found if len(found) == len(names) and any(name.startswith("B-") for name in found) else []
+
+
+def tell_no_spans(names: Sequence[str]) -> None:
+    """Say it where labels seem to be spans, and cannot be measured as such."""
+    other = next((name for name in names if _bio(name) is None), None)
+    if other is not None and any(name.startswith("B-") for name in names):
+        log.warning("spans are not measured: the label '%s' is none of BIO, BIOES or BILOU", one_line(other, 60))
+
+
 def of_words(labels: Labels, guessed: Sequence[Sequence[int]], truth: Sequence[Sequence[int]]) -> dict[str, float]:
-    """Accuracy and macro-F1 over words; where labels are B- and I- spans, their strict precision, recall and F1 too."""
+    """Accuracy and macro-F1 over words; where labels are spans, their strict precision, recall and F1 too.
+
+    A word that is not read, of which is said `UNREAD`, is wrong.
+    """
     from sklearn import metrics
 
     flat_truth = [label for row in truth for label in row]
     flat_guess = [label for row in guessed for label in row]
+    there = sorted({*flat_truth, *flat_guess} - {UNREAD})
     found = {
         "accuracy": float(metrics.accuracy_score(flat_truth, flat_guess)),
-        "f1_macro": float(metrics.f1_score(flat_truth, flat_guess, average="macro", zero_division=0)),
+        "f1_macro": float(metrics.f1_score(flat_truth, flat_guess, labels=there, average="macro", zero_division=0)),
     }
-    if not any(name.startswith("B-") for name in labels.names):
+    if not (spans := spans_in(labels.names)):
         return found
     from nervaluate import Evaluator
 
-    named = [[[labels.names[label] for label in row] for row in rows] for rows in (truth, guessed)]
-    kinds = sorted({name[2:] for name in labels.names if name[:2] in ("B-", "I-")})
+    said = [*spans, "O"]  # UNREAD is the last
+    named = [[[said[label] for label in row] for row in rows] for rows in (truth, guessed)]
+    kinds = sorted({name[2:] for name in spans if name != "O"})
     strict = Evaluator(*named, tags=kinds, loader="list").evaluate()["overall"]["strict"]
     return found | {"span_precision": strict.precision, "span_recall": strict.recall, "span_f1": strict.f1}
 

@@ -72,6 +72,9 @@ class _Labelling(Opened):
         asked = getattr(self.config, "max_seq_length", None) or SftConfig.model_fields["max_seq_length"].default
         self.longest = min(asked, most_read(config, self.tokenizer) or asked)
 
+    def _rows(self) -> str:
+        return "labelled"
+
     def _labels(self, config: Any) -> Labels:
         """What the outputs mean."""
         raise NotImplementedError

@@ -69,8 +69,9 @@ def labelled(request: TrainRequest, tokenizer: Any) -> Shower:
                 parts={"row": RowTokens(tokens.input_ids, tokens.labels)},
                 label=_said(tokens.label, labels),
                 cut=len(ids) > longest,
+                left_out=not texts.read(row["text"], tokens.input_ids),
             )
-            for tokens, ids in zip(texts.preview(given), whole, strict=True)
+            for tokens, ids, row in zip(texts.preview(given), whole, given, strict=True)
         ]
 
     return rows
@@ -95,7 +96,7 @@ def tagged(request: TrainRequest, tokenizer: Any) -> Shower:
                 parts={"row": RowTokens(tokens.input_ids, tokens.labels)},
                 label=" ".join(f"{w}={labels.names[n]}" for w, n in zip(row["tokens"], row["labels"], strict=True)),
                 cut=len(ids) > longest,
-                left_out=not tokens.trained,
+                left_out=not tokens.read,
             )
             for tokens, ids, row in zip(words.preview(given), whole, given, strict=True)
         ]
@@ -107,7 +108,7 @@ def exchanges(request: TrainRequest, tokenizer: Any) -> Shower:
     """Each answer of a row after what the encoder reads for it."""
     check_settings(cast("SftConfig", request.config))
     longest = _longest(request, tokenizer)
-    found = Exchanges(Tokeniser(tokenizer), longest)
+    found = Exchanges(Tokeniser(tokenizer, offsets=False), longest)
 
     def rows(given: Rows) -> list[RowPreview]:
         lengths = [max(max(map(len, pair)) for pair in found.tokens(row)) for row in given]

@@ -30,6 +30,10 @@ log = logging.getLogger("aligntune")
 _Trainer: Any = object  # transformers' class, which comes beneath when it is known
 
 
+DECIDED = ("generation_config", "generation_max_length", "predict_with_generate", "sortish_sampler")
+"""Fields of Seq2SeqTrainingArguments that our way to evaluate replaces, or that the library itself does not read."""
+
+
 def own_arguments() -> dict[str, Any]:
     """The arguments of Seq2SeqTrainingArguments alone."""
     return {
@@ -116,12 +120,14 @@ def build_seq2seq(request: TrainRequest) -> TrlTrainer:
     """
     config = cast("SftConfig", request.config)
     check_settings(config)
+    labelling.check_options(config, *DECIDED)
     if request.eval_rows is not None:
         metrics.check_installed("sacrebleu")
     loaded = building.begin(request, Seq2SeqTrainingArguments)
     model = building.load_policy(loaded, AutoModelForSeq2SeqLM)
     set_start(model, loaded.tokenizer)
-    exchanges = Exchanges(Tokeniser(loaded.tokenizer), longest_read(config, model.config, loaded.tokenizer))
+    tokeniser = Tokeniser(loaded.tokenizer, offsets=False)
+    exchanges = Exchanges(tokeniser, longest_read(config, model.config, loaded.tokenizer))
     rows = labelling.tokenised(request, exchanges)
     loading.check_embeddings(model, rows.train["input_ids"])
     wanted = building.wanted_arguments(loaded, model, own_arguments(), Seq2SeqTrainingArguments)

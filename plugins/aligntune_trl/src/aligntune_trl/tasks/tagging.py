@@ -15,7 +15,7 @@ from aligntune_trl.base import TrlTrainer
 from aligntune_trl.generate import SAMPLED
 from aligntune_trl.tasks import labelling, metrics
 from aligntune_trl.tasks.labelling import NONE
-from aligntune_trl.tasks.words import Words
+from aligntune_trl.tasks.words import HeldBack, Words
 
 
 class WordTask:
@@ -23,12 +23,13 @@ class WordTask:
 
     Args:
         labels: what the outputs mean.
+        held_back: what is to be said of the words that are evaluated; None: there are none.
     """
 
     collator = DataCollatorForTokenClassification
 
-    def __init__(self, labels: Labels) -> None:
-        self._labels = labels
+    def __init__(self, labels: Labels, held_back: HeldBack | None = None) -> None:
+        self._labels, self._held_back = labels, held_back
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy at each token (rows, tokens); 0 where there is no label."""
@@ -40,10 +41,13 @@ class WordTask:
         return torch.stack([logits.argmax(-1).float(), self.loss(logits, targets)], dim=-1)
 
     def measure(self, kept: Any, targets: Any) -> dict[str, float]:
-        """See `metrics.of_words`."""
+        """See `metrics.of_words`; the loss is over the words that are read."""
         there = targets != NONE
         truth = [row[mask].tolist() for row, mask in zip(targets, there, strict=True)]
         guessed = [row[mask].astype(int).tolist() for row, mask in zip(kept[..., 0], there, strict=True)]
+        if self._held_back is not None:
+            guessed = self._held_back.filled(guessed)
+            truth = [*self._held_back.labels, *self._held_back.beyond]
         loss = float(kept[..., 1][there].mean()) if there.any() else 0.0
         return {"exact_loss": loss} | metrics.of_words(self._labels, guessed, truth)
 
@@ -53,11 +57,16 @@ def said_of(
 ) -> list[list[str]]:
     """What a model says of each word, in batches of `size`; see `Tagger.predict`."""
     rows = [item.split() if isinstance(item, str) else list(item) for item in inputs]
+    said = [[""] * len(row) for row in rows]
+    there = [at for at, row in enumerate(rows) if any(map(str.strip, row)) and words.whole([row])[0]]
     was_training = model.training
     model.eval()
     try:
-        parts = [rows[at : at + size] for at in range(0, len(rows), size)]
-        return [tags for part in parts for tags in _batch(model, tokenizer, words, labels, part)]
+        for begin in range(0, len(there), size):
+            part = there[begin : begin + size]
+            for at, tags in zip(part, _batch(model, tokenizer, words, labels, [rows[at] for at in part]), strict=True):
+                said[at] = tags
+        return said
     finally:
         model.train(was_training)
 
@@ -111,6 +120,10 @@ def build_tagger(request: TrainRequest) -> TrlTrainer:
     labels = labelling.labels_of(request)
     loaded, headed, longest = labelling.load(request, "TOKEN_CLS", labels)
     words = Words(loaded.tokenizer, longest)
-    rows = labelling.tokenised(request, words)
-    native, wanted = labelling.construct(loaded, headed, WordTask(labels), rows)
+    train, held_back, wanted_of_it = words(request.train_rows, "dataset_name"), None, None
+    if request.eval_rows is not None:
+        held_back, wanted_of_it = words.held_back(request.eval_rows, "eval_dataset_name")
+        metrics.tell_no_spans(labels.names)
+    task = WordTask(labels, wanted_of_it)
+    native, wanted = labelling.construct(loaded, headed, task, labelling.Tokenised(train, held_back))
     return Tagger(native, loaded, wanted, words, labels)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligntune_core import Labels
+from aligntune_trl.tasks.readable import only_read, own_tokens
 from aligntune_trl.tokenise import IGNORED
 
 log = logging.getLogger("aligntune")
@@ -32,10 +33,14 @@ class Texts:
         tokenizer: the model's.
         labels: what the rows' numbers mean.
         longest: tokens of a text at most.
+
+    Raises:
+        ConfigError: so few that nothing of a text is read.
     """
 
     def __init__(self, tokenizer: Any, labels: Labels, longest: int) -> None:
         self._tokenizer, self._labels, self._longest = tokenizer, labels, longest
+        self._own = own_tokens(tokenizer, longest)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each, cut."""
@@ -48,6 +53,10 @@ class Texts:
         found: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
         return found
 
+    def read(self, text: str, ids: Sequence[int]) -> bool:
+        """Whether there is anything in a text, of which the model reads `ids`."""
+        return bool(text.strip()) and len(ids) > self._own
+
     def _target(self, label: Any) -> Any:
         """What the loss compares with: a label's number, a 1 for each that holds, or a value."""
         if self._labels.problem != "multi":
@@ -55,20 +64,25 @@ class Texts:
         return [float(number in label) for number in range(len(self._labels.names))]
 
     def __call__(self, rows: Any, field: str) -> Any:
-        """A `Dataset` of `input_ids` and `labels`; texts that are cut are counted."""
+        """A `Dataset` of `input_ids` and `labels`; texts that are cut are counted, rows without text left out and told.
+
+        Raises:
+            DataError: no row has text.
+        """
 
         def convert(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-            whole = self.whole(batch["text"])
+            found = self.ids(batch["text"])
             return {
-                "input_ids": self.ids(batch["text"]),
+                "input_ids": found,
                 "labels": [self._target(label) for label in batch["label"]],
-                "cut": [len(ids) > self._longest for ids in whole],
+                "cut": [len(ids) > self._longest for ids in self.whole(batch["text"])],
+                "read": [self.read(text, ids) for text, ids in zip(batch["text"], found, strict=True)],
             }
 
         done = rows.map(convert, batched=True, load_from_cache_file=False, remove_columns=rows.column_names)
         if cut := sum(done["cut"]):
             log.info("%s: %d of %d rows are cut at %d tokens", field, cut, len(done), self._longest)
-        return done.select_columns(["input_ids", "labels"])
+        return only_read(done, done["read"], field, "text").select_columns(["input_ids", "labels"])
 
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[LabelledTokens]:
         """The rows as the model sees them."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aligntune_core import ConfigError, DataError
+from tokenizers import Tokenizer
+
+from aligntune_core import ConfigError
+from aligntune_trl.tasks.metrics import UNREAD
+from aligntune_trl.tasks.readable import only_read, own_tokens
 from aligntune_trl.tokenise import IGNORED
 
 log = logging.getLogger("aligntune")
+
+_SPACED = ("pre_tokenizer", "post_processor")
+"""The parts of a tokenizer's core that may put a space before a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +27,63 @@ class TaggedTokens:
 
     input_ids: list[int]
     labels: list[int]
+    read: list[int]
+    """The numbers of the words that are read; none of a row in which nothing is written."""
 
-    @property
-    def trained(self) -> bool:
-        """Whether a word has a label."""
-        return any(label != IGNORED for label in self.labels)
+
+def separate_words(tokenizer: Any) -> None:
+    """Have a byte-level tokenizer read each word as one that stands after a space, here and wherever it is saved.
+
+    In texts nearly all words stand so, and the model knows them so. What the tokenizer says of itself and what its
+    core does are changed together: a saved one is made of the one or of the other, by the kind of tokenizer.
+    """
+    core = tokenizer.backend_tokenizer
+    parts = json.loads(core.to_str())
+    if not _put_spaces([parts[name] for name in _SPACED]):
+        return
+    changed = Tokenizer.from_str(json.dumps(parts))
+    for name in _SPACED:
+        if parts[name] is not None:
+            setattr(core, name, getattr(changed, name))
+    tokenizer.add_prefix_space = tokenizer.init_kwargs["add_prefix_space"] = True
+
+
+def _put_spaces(parts: Any) -> int:
+    """Set `add_prefix_space` in the parts of a tokenizer's core that read bytes; in how many it was not set."""
+    if isinstance(parts, list):
+        return sum(map(_put_spaces, parts))
+    if not isinstance(parts, dict):
+        return 0
+    inner = sum(_put_spaces(parts.get(name)) for name in ("pretokenizers", "processors"))
+    if parts.get("type") not in ("ByteLevel", "RobertaProcessing") or parts["add_prefix_space"]:
+        return inner
+    parts["add_prefix_space"] = True
+    return inner + 1
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """What is to be said of the words of rows that are evaluated, as numbers of labels.
+
+    Attributes:
+        labels: of all words of each row that the model reads.
+        read: for each such row, the numbers of the words that are read.
+        beyond: the labels of rows of which no word is read.
+    """
+
+    labels: Sequence[Sequence[int]]
+    read: Sequence[Sequence[int]]
+    beyond: Sequence[Sequence[int]]
+
+    def filled(self, guessed: Sequence[Sequence[int]]) -> list[list[int]]:
+        """What a model says of all words, of what it says of those that it reads; the others have `UNREAD`."""
+        rows = []
+        for labels, read, said in zip(self.labels, self.read, guessed, strict=True):
+            row = [UNREAD] * len(labels)
+            for word, label in zip(read, said, strict=True):
+                row[word] = label
+            rows.append(row)
+        return rows + [[UNREAD] * len(labels) for labels in self.beyond]
 
 
 class Words:
@@ -32,14 +92,17 @@ class Words:
     Args:
         tokenizer: the model's; a fast one, which says to which word a token belongs.
         longest: tokens of a row at most.
+
+    Raises:
+        ConfigError: another tokenizer, or so few tokens that nothing of a row is read.
     """
 
     def __init__(self, tokenizer: Any, longest: int) -> None:
         if not getattr(tokenizer, "is_fast", False):
             problem = "its tokenizer cannot say to which word a token belongs"
             raise ConfigError(problem, "give a model with a tokenizer.json", field="model_name")
-        if getattr(tokenizer, "add_prefix_space", None) is False:  # byte-level ones need it for single words
-            tokenizer.add_prefix_space = True
+        own_tokens(tokenizer, longest)
+        separate_words(tokenizer)
         self._tokenizer, self._longest = tokenizer, longest
 
     def encode(self, rows: Sequence[Sequence[str]]) -> Any:
@@ -67,36 +130,60 @@ class Words:
         encoded = self.encode([row["tokens"] for row in rows])
         done = []
         for at, row in enumerate(rows):
+            firsts = self.firsts(encoded, at) if any(map(str.strip, row["tokens"])) else {}
             labels = [IGNORED] * len(encoded["input_ids"][at])
-            for word, position in self.firsts(encoded, at).items():
+            for word, position in firsts.items():
                 labels[position] = row["labels"][word]
-            done.append(TaggedTokens(encoded["input_ids"][at], labels))
+            done.append(TaggedTokens(encoded["input_ids"][at], labels, list(firsts)))
         return done
 
-    def __call__(self, rows: Any, field: str) -> Any:
-        """A `Dataset` of `input_ids` and `labels`; rows that are cut are counted.
-
-        Raises:
-            DataError: no row has a word with a label.
-        """
+    def table(self, rows: Any) -> Any:
+        """A `Dataset` of `input_ids`, `labels`, and of `given`, the labels of all words, and `read`, which are read."""
 
         def convert(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
             pairs = zip(batch["tokens"], batch["labels"], strict=True)
             done = self.preview([{"tokens": words, "labels": labels} for words, labels in pairs])
-            learnt = [sum(label != IGNORED for label in row.labels) for row in done]
             return {
                 "input_ids": [row.input_ids for row in done],
                 "labels": [row.labels for row in done],
-                "learnt": learnt,
-                "lost": [len(labels) - n for labels, n in zip(batch["labels"], learnt, strict=True)],
+                "given": batch["labels"],
+                "read": [row.read for row in done],
             }
 
-        done = rows.map(convert, batched=True, load_from_cache_file=False, remove_columns=rows.column_names)
-        if not any(done["learnt"]):
-            remedy = "raise max_seq_length, or give rows with words"
-            raise DataError("no row has a word with a label", remedy, field=field)
-        if lost := sum(done["lost"]):
-            rows_cut = sum(n > 0 for n in done["lost"])
-            log.info("%s: %d of %d rows are cut at %d tokens, or have words of no token: %d labels are not learnt",
-                     field, rows_cut, len(done), self._longest, lost)  # fmt: skip
-        return done.select([i for i, n in enumerate(done["learnt"]) if n]).select_columns(["input_ids", "labels"])
+        return rows.map(convert, batched=True, load_from_cache_file=False, remove_columns=rows.column_names)
+
+    def __call__(self, rows: Any, field: str) -> Any:
+        """A `Dataset` of `input_ids` and `labels`; labels that are not learnt are counted, rows without any left out.
+
+        Raises:
+            DataError: no row has a word with a label.
+        """
+        done = self.table(rows)
+        self._tell(done, field, "are not learnt")
+        return only_learnt(done, field).select_columns(["input_ids", "labels"])
+
+    def held_back(self, rows: Any, field: str) -> tuple[Any, HeldBack]:
+        """The same of rows to be evaluated on, with what is to be said of all their words: of those, too, that are not
+        read.
+
+        Raises:
+            DataError: no row has a word with a label.
+        """
+        done = self.table(rows)
+        self._tell(done, field, "count as wrong")
+        read = only_learnt(done, field)
+        beyond = [labels for labels, words in zip(done["given"], done["read"], strict=True) if not words]
+        return read.select_columns(["input_ids", "labels"]), HeldBack(read["given"][:], read["read"][:], beyond)
+
+    def _tell(self, done: Any, field: str, what: str) -> None:
+        """Count the words that are not read."""
+        lost = [len(given) - len(read) for given, read in zip(done["given"], done["read"], strict=True)]
+        if any(lost):
+            text = "%s: %d of %d rows are cut at %d tokens, or have words of no token: %d of %d labels %s"
+            rows, labels = sum(n > 0 for n in lost), sum(map(len, done["given"]))
+            log.info(text, field, rows, len(done), self._longest, sum(lost), labels, what)
+
+
+def only_learnt(done: Any, field: str) -> Any:
+    """The rows of which a word is read."""
+    return only_read(done, list(map(bool, done["read"])), field, "words to read")
