@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aligntune_core.data.formats import is_chat, task_of
-from aligntune_core.data.labelled import Numbering
 from aligntune_core.data.library import library
+from aligntune_core.data.numbering import Numbering
 from aligntune_core.data.reading import Columns, Reading
 from aligntune_core.errors import DataError
 

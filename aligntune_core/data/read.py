@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from aligntune_core.config.template import template_text
 from aligntune_core.data.formats import check_mapping, is_chat, learnt, shape_of
 from aligntune_core.data.heads import check_files
-from aligntune_core.data.labelled import LABELLED, Numbering, own_names
+from aligntune_core.data.labelled import LABELLED, own_names
 from aligntune_core.data.library import as_dataset, may_be_filled, read_source, rows_of, table_of, without_filling
 from aligntune_core.data.mixing import Part, check_alike, check_names, join, joint_columns, joint_task
+from aligntune_core.data.numbering import Numbering, ambiguous
 from aligntune_core.data.parts import unused_keys
 from aligntune_core.data.prompts import RESERVED
 from aligntune_core.data.reading import Columns, Reading, contents, find_reading
@@ -314,7 +315,7 @@ def read_eval(first: Part, config: TrainingConfig, eval_dataset: Any, numbering:
     if part.shape != first.shape:
         problem = f"its rows are {part.shape}, those to train on {first.shape}"
         raise DataError(problem, "give rows of one kind", field=field, value=table.name)
-    if part.names:
+    if part.names or ambiguous(first.names):
         check_names([first, part], field)
     return table_of((part.numbered(numbering, field) if numbering else part).rows)
 

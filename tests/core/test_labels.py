@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aligntune_core.config import Layer, SftConfig, build_config
-from aligntune_core.data.labelled import Numbering, labelled, tagged
+from aligntune_core.data.labelled import labelled, tagged
+from aligntune_core.data.numbering import Numbering
 from aligntune_core.data.read import load_rows
 from aligntune_core.errors import ConfigError, DataError
 
+SETTINGS = build_config(SftConfig, [])
 WHERE = ("dataset_name", "rows.jsonl")
 
 
@@ -64,6 +66,45 @@ def test_a_checkpoints_labels_keep_their_order(labels):
     found = numbering(texts(*labels), model=("POS", "NEG") if labels[0] == "POS" else ("NEG", "POS"))
     assert found.labels.names == (("POS", "NEG") if labels[0] == "POS" else ("NEG", "POS"))
     assert [row["label"] for row in found.apply(texts(*labels), *WHERE)] == ([0, 1] if labels[0] == "POS" else [1, 0])
+
+
+def said(names: tuple[str, ...], *labels: Any) -> list[Any]:
+    """What the numbers of labels mean, where a checkpoint's labels are called so."""
+    rows = load_rows(SETTINGS, [{"text": "x", "label": label} for label in labels], None, names)
+    return [rows.labels.names[row["label"]] for row in rows.train]
+
+
+@pytest.mark.parametrize("labels", [(1, 2, 2), ("1", "2", "2"), (1, 2, 3), ("3", "1", "2")])
+def test_a_label_that_is_a_name_of_the_checkpoint_means_that_one_though_its_digits_are_a_number(labels):
+    assert said(("1", "2", "3"), *labels) == [str(label) for label in labels]
+
+
+@pytest.mark.parametrize("labels", [(0, 1), ("0", "1")], ids=["numbers", "text of CSV"])
+def test_numbers_are_those_of_the_checkpoints_names_where_no_label_is_a_name(labels):
+    assert said(("neg", "pos", "none"), *labels) == ["neg", "pos"]
+
+
+@pytest.mark.parametrize(("one", "other"), [((0, 1), ("neg", "pos")), (("neg", "pos"), (0, 1))])
+def test_evaluation_rows_may_say_names_where_those_to_train_on_say_numbers_and_the_other_way_round(one, other):
+    train, held_back = ([{"text": "x", "label": label} for label in labels] for labels in (one, other))
+    rows = load_rows(SETTINGS, train, held_back, ("neg", "pos"))
+    assert list(rows.eval["label"]) == list(rows.train["label"]) == [0, 1]
+
+
+def test_labels_of_digits_in_text_are_ordered_by_their_numbers():
+    assert numbering(texts(*(str(n) for n in range(12)))).labels.names == tuple(str(n) for n in range(12))
+
+
+def test_a_word_may_be_without_a_label():
+    rows = load(rows=[{"tokens": ["a", "b"], "labels": [7, -100]}, {"tokens": ["c"], "labels": [3]}])
+    assert rows.labels.names == ("3", "7")
+    assert list(rows.train["labels"]) == [[1, -100], [0]]
+
+
+@pytest.mark.parametrize(("count", "warned"), [(30, True), (10, False)])
+def test_whole_numbers_that_look_like_values_are_told(count, warned, caplog):
+    load(rows=[{"text": "x", "label": 10 * n} for n in range(count)])
+    assert ("regression needs numbers with a decimal point" in caplog.text) is warned
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "ä", "10"]), min_size=2, unique=True), st.randoms())

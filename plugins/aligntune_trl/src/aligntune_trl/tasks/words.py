@@ -88,7 +88,10 @@ class Words:
                 "input_ids": [row.input_ids for row in done],
                 "labels": [row.labels for row in done],
                 "learnt": learnt,
-                "lost": [len(labels) - n for labels, n in zip(batch["labels"], learnt, strict=True)],
+                "lost": [
+                    sum(label != IGNORED for label in labels) - n
+                    for labels, n in zip(batch["labels"], learnt, strict=True)
+                ],
             }
 
         done = rows.map(convert, batched=True, load_from_cache_file=False, remove_columns=rows.column_names)
