@@ -171,7 +171,8 @@ def _read(tables: Sequence[Table], config: TrainingConfig, field: str, most: int
             before = sum(len(part.rows) for part in parts)
             shaped = [{**row, ROW: number} for number, row in enumerate(shaped, before + 1)]
         shape = shape_of(shaped[0], config.rows)
-        parts.append(Part(table.name, reading, shaped, shape, columns, own_names(rows.features, shape)))
+        features = {ours: rows.features.get(theirs) for ours, theirs in reading.columns.items()}
+        parts.append(Part(table.name, reading, shaped, shape, columns, own_names(features, shape)))
     check_alike(parts, field)
     return parts
 

@@ -220,6 +220,24 @@ def test_a_mapping_makes_other_columns_text_and_label():
     assert (rows.shape, rows.labels.names) == ("labelled", ("a", "b"))
 
 
+@pytest.mark.parametrize("columns", [("sentence", "label"), ("content", "label"), ("text", "labels")])
+def test_usual_names_of_labelled_texts_are_guessed(columns):
+    rows = load(rows=[dict(zip(columns, ("x", label), strict=True)) for label in "ab"])
+    assert (rows.shape, rows.labels.names, rows.columns.used) == ("labelled", ("a", "b"), columns)
+
+
+def test_a_text_beside_labels_is_only_a_text_where_that_is_asked_for():
+    rows = load(rows=[{"content": "x", "label": label} for label in "ab"], task_type="text_generation")
+    assert rows.train[0] == {"text": "x"}
+
+
+def test_usual_names_of_labels_of_words_are_guessed_with_the_names_that_come_with_them():
+    tags = datasets.List(datasets.ClassLabel(names=["O", "B-x"]))
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": tags})
+    rows = load(rows=datasets.Dataset.from_list([{"tokens": ["a", "b"], "ner_tags": [1, 0]}], features=features))
+    assert (rows.shape, rows.labels.names, rows.train[0]["labels"]) == ("tagged", ("O", "B-x"), [1, 0])
+
+
 def test_a_mapping_that_the_task_has_no_columns_for_is_refused():
     with pytest.raises(ConfigError, match="no format of text_generation has the columns label and text together"):
         load(
