@@ -22,7 +22,7 @@ from aligntune_core.data.prompts import RESERVED
 from aligntune_core.data.reading import Columns, Reading, contents, find_reading
 from aligntune_core.data.source import find_source
 from aligntune_core.data.stream import Lane, RowStream
-from aligntune_core.errors import ConfigError, DataError
+from aligntune_core.errors import ConfigError, DataError, numbered
 from aligntune_core.rewards.values import ROW
 from aligntune_core.values import Labels
 
@@ -142,12 +142,6 @@ def _check_learnt(rows: Sequence[Mapping[str, Any]], config: TrainingConfig, fie
         raise DataError(f"{len(empty)} of {len(rows)} rows {what}", remedy, field=field, value=name)
     if empty:
         log.warning("%s: %d of %d rows %s: %s", field, len(empty), len(rows), what, numbered(empty))
-
-
-def numbered(rows: Sequence[int]) -> str:
-    """The numbers of rows, the first few."""
-    more = ", …" if len(rows) > SHOWN else ""
-    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:SHOWN]))}{more}"
 
 
 def _read(tables: Sequence[Table], config: TrainingConfig, field: str, most: int | None = None) -> list[Part]:
