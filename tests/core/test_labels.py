@@ -195,6 +195,13 @@ def test_numbers_that_mean_other_labels_for_evaluation_are_refused():
         load(rows=named("bad", "good"), eval_rows=named("good", "bad"))
 
 
+def test_numbers_for_evaluation_that_may_be_names_or_their_numbers_are_refused():
+    plain = [{"text": "x", "label": 1}]
+    assert load(rows=named("bad", "good"), eval_rows=plain).eval[0]["label"] == 1
+    with pytest.raises(DataError, match="'in memory' names its labels not at all; 'in memory' 1, 2"):
+        load(rows=named("1", "2"), eval_rows=plain)
+
+
 def test_data_sets_of_texts_and_of_labelled_texts_are_not_mixed(tmp_path):
     one = write(tmp_path / "one.jsonl", [{"text": "x"}])
     other = write(tmp_path / "other.jsonl", [{"text": "x", "label": "a"}])
