@@ -56,6 +56,16 @@ def kind_of(value: object) -> str:
     return "null" if value is None else _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
+NAMED = 5
+"""Rows that are named by their numbers; the others are counted."""
+
+
+def numbered(rows: Sequence[int]) -> str:
+    """The numbers of rows, the first few."""
+    more = ", …" if len(rows) > NAMED else ""
+    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:NAMED]))}{more}"
+
+
 def gist(error: object) -> str:
     """The first sentence of another library's error, short enough to stand within ours."""
     return one_line(first_line(error).split(". ")[0].rstrip("."), 120) or type(error).__name__

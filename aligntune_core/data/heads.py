@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,8 @@ from aligntune_core.errors import DataError, kind_of
 SCANNED = 64 * 2**20
 """Bytes of a file that are checked line by line; of a larger one, these and the last line."""
 LONGEST_ROW = 10 * 2**20
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Where JSON may write half a character."""
 
 
 def misfit(row: Mapping[str, Any], seen: dict[str, str]) -> str:
@@ -25,8 +28,8 @@ def misfit(row: Mapping[str, Any], seen: dict[str, str]) -> str:
     return ""
 
 
-class _Checker:
-    """The checks of one file; `field` is the setting that named it."""
+class Checker:
+    """The checks of one file, and of a line of it; `field` is the setting that named it."""
 
     def __init__(self, path: Path, field: str) -> None:
         self.path, self.field = path, field
@@ -57,7 +60,13 @@ class _Checker:
                 file.seek(max(size - LONGEST_ROW, 0))
                 yield -1, file.read().rstrip(b"\n").rpartition(b"\n")[2]
 
-    def row(self, text: str, where: str, last: bool) -> dict[str, Any]:
+    def object_in(self, raw: bytes, line: int, *, last: bool = False) -> dict[str, Any]:
+        """The object in a line of JSON; line -1 is the last one, `last` that nothing may have been written after it.
+
+        Raises:
+            DataError: it is not UTF-8, no JSON, no object, or has half a character.
+        """
+        text, where = self.decode(raw, line), self.place(line)
         try:
             row = json.loads(text)
         except ValueError as error:
@@ -67,7 +76,21 @@ class _Checker:
             self.fail(f"{where} is nested too deeply", "mend or remove the line")
         if not isinstance(row, dict):
             self.fail(f"{where} holds {kind_of(row)}, not an object", 'write {"column": value} in each line')
+        if _HALF.search(text):
+            self.whole_characters(row, where)
         return row
+
+    @staticmethod
+    def place(line: int) -> str:
+        return f"line {line}" if line > 0 else "the last line"
+
+    def whole_characters(self, value: Any, where: str) -> None:
+        r"""Refuse one half of a character that is written as two, such as a lone \ud83d, which no library can write."""
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            self.fail(f"{where} has half a character, {half}", "write both halves, or take it out")
 
     def same_types(self, row: dict[str, Any], where: str, seen: dict[str, str]) -> None:
         """A column keeps one type from row to row; null fits any."""
@@ -90,8 +113,7 @@ class _Checker:
     def _line(self, number: int, raw: bytes, seen: dict[str, str], *, last: bool) -> int:
         if not raw.strip():
             return 0
-        where = f"line {number}" if number > 0 else "the last line"
-        self.same_types(self.row(self.decode(raw, number), where, last), where, seen)
+        self.same_types(self.object_in(raw, number, last=last), self.place(number), seen)
         return 1
 
     def json(self) -> None:
@@ -104,7 +126,8 @@ class _Checker:
             self.jsonl()
             return
         try:
-            rows = json.loads(self.path.read_text("utf-8-sig"))
+            text = self.path.read_text("utf-8-sig")
+            rows = json.loads(text)
         except UnicodeDecodeError as error:
             self.fail(f"byte {error.start} is not UTF-8", "convert the file to UTF-8")
         except (ValueError, RecursionError) as error:
@@ -112,10 +135,13 @@ class _Checker:
         if not rows:
             self.fail("has 0 rows", "give a file with rows")
         seen: dict[str, str] = {}
+        halves = _HALF.search(text)
         for number, row in enumerate(rows, 1):
             if not isinstance(row, dict):
                 self.fail(f"row {number} holds {kind_of(row)}, not an object", "write a list of objects")
             self.same_types(row, f"row {number}", seen)
+            if halves:
+                self.whole_characters(row, f"row {number}")
 
     def csv(self) -> None:
         text = (self.decode(raw, number) for number, raw in self.lines() if number > 0)
@@ -162,4 +188,4 @@ def check_files(source: Source, field: str = "dataset_name") -> None:
         DataError: file, line or row, column, and what to do.
     """
     for path in source.files:
-        _Checker(path, field).check()
+        Checker(path, field).check()

@@ -1,15 +1,19 @@
-"""Several data sets as one: one after the other, or drawn from each by its weight, no row twice."""
+"""Several data sets as one: one after the other, or from each as many as its weight says, no row twice."""
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
+import operator
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from aligntune_core.data.formats import is_chat, task_of
-from aligntune_core.data.labelled import Numbering
-from aligntune_core.data.library import library
+from aligntune_core.data.numbering import Numbering
 from aligntune_core.data.reading import Columns, Reading
 from aligntune_core.errors import DataError
 
@@ -97,9 +101,10 @@ def join(parts: Sequence[Part], weights: Sequence[float], seed: int, most: int |
 
     Args:
         parts: of one shape.
-        weights: how often each is drawn from, against the others; empty: one part after the other. The end is reached
-            when one part has no row left.
-        seed: of the draws.
+        weights: how often each is drawn from, against the others; empty: one part after the other. At every length the
+            shares are those of the weights, as closely as whole rows allow. The end is reached when one part has no
+            row left.
+        seed: decides which part comes first where several may.
         most: take the first so many.
     """
     order = _drawn(parts, weights, seed) if weights else range(sum(len(part.rows) for part in parts))
@@ -111,13 +116,26 @@ def join(parts: Sequence[Part], weights: Sequence[float], seed: int, most: int |
 
 
 def _drawn(parts: Sequence[Part], weights: Sequence[float], seed: int) -> list[int]:
-    datasets, start, numbers = library(), 0, []
-    for part in parts:
-        numbers.append(datasets.Dataset.from_dict({"row": list(range(start, start + len(part.rows)))}))
-        start += len(part.rows)
-    shares = [weight / sum(weights) for weight in weights]
-    drawn = datasets.interleave_datasets(numbers, shares, seed=seed, stopping_strategy="first_exhausted")
-    return list(drawn["row"])
+    """The numbers of rows, each of the part that is furthest behind its share; of several such the seed decides."""
+    exact = [Fraction(str(weight)) for weight in weights]
+    scale = math.lcm(*(weight.denominator for weight in exact))
+    whole = [int(weight * scale) for weight in exact]
+    total, draw = sum(whole), random.Random(seed)  # noqa: S311 - no secret
+    sizes = [len(part.rows) for part in parts]
+    starts = list(itertools.accumulate(sizes, initial=0))
+    taken, order = [0] * len(parts), list[int]()
+    full = min(size * total // weight for size, weight in zip(sizes, whole, strict=True))
+    for length in itertools.count(1):
+        if length > full and any(map(operator.eq, taken, sizes)):
+            break
+        behind = [weight * length - total * count for weight, count in zip(whole, taken, strict=True)]
+        most = max(behind)
+        part = behind.index(most)
+        if behind.count(most) > 1:
+            part = draw.choice([number for number, missing in enumerate(behind) if missing == most])
+        order.append(starts[part] + taken[part])
+        taken[part] += 1
+    return order
 
 
 def _tell_unused(parts: Sequence[Part], taken: Sequence[int]) -> None:

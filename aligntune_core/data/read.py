@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 from aligntune_core.config.template import template_text
 from aligntune_core.data.formats import check_mapping, is_chat, learnt, shape_of
 from aligntune_core.data.heads import check_files
-from aligntune_core.data.labelled import LABELLED, Numbering, own_names
+from aligntune_core.data.labelled import LABELLED, own_names
 from aligntune_core.data.library import as_dataset, may_be_filled, read_source, rows_of, table_of, without_filling
 from aligntune_core.data.mixing import Part, check_alike, check_names, join, joint_columns, joint_task
+from aligntune_core.data.numbering import Numbering, ambiguous
 from aligntune_core.data.parts import unused_keys
 from aligntune_core.data.prompts import RESERVED
 from aligntune_core.data.reading import Columns, Reading, contents, find_reading
 from aligntune_core.data.source import find_source
 from aligntune_core.data.stream import Lane, RowStream
-from aligntune_core.errors import ConfigError, DataError
+from aligntune_core.errors import ConfigError, DataError, numbered
 from aligntune_core.rewards.values import ROW
 from aligntune_core.values import Labels
 
@@ -46,11 +47,14 @@ class Rows:
     sha256: str
     labels: Labels | None = None
     columns: Columns = Columns()  # noqa: RUF009 - frozen
+    eval_sha256: str | None = None
+    """Of evaluation rows that are a data set of their own."""
 
     def summary(self) -> dict[str, Any]:
         """What `run.json` keeps of the data."""
         rows = None if isinstance(self.train, RowStream) else len(self.train)  # of a stream nobody knows
-        return {"source": self.source, "rows": rows, "sha256": self.sha256}
+        held_back = {"eval_sha256": self.eval_sha256} if self.eval_sha256 else {}
+        return {"source": self.source, "rows": rows, "sha256": self.sha256, **held_back}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +147,6 @@ def _check_learnt(rows: Sequence[Mapping[str, Any]], config: TrainingConfig, fie
         log.warning("%s: %d of %d rows %s: %s", field, len(empty), len(rows), what, numbered(empty))
 
 
-def numbered(rows: Sequence[int]) -> str:
-    """The numbers of rows, the first few."""
-    more = ", …" if len(rows) > SHOWN else ""
-    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:SHOWN]))}{more}"
-
-
 def _read(tables: Sequence[Table], config: TrainingConfig, field: str, most: int | None = None) -> list[Part]:
     """The tables with their columns understood and their rows shaped.
 
@@ -173,7 +171,8 @@ def _read(tables: Sequence[Table], config: TrainingConfig, field: str, most: int
             before = sum(len(part.rows) for part in parts)
             shaped = [{**row, ROW: number} for number, row in enumerate(shaped, before + 1)]
         shape = shape_of(shaped[0], config.rows)
-        parts.append(Part(table.name, reading, shaped, shape, columns, own_names(rows.features, shape)))
+        features = {ours: rows.features.get(theirs) for ours, theirs in reading.columns.items()}
+        parts.append(Part(table.name, reading, shaped, shape, columns, own_names(features, shape)))
     check_alike(parts, field)
     return parts
 
@@ -207,7 +206,8 @@ def _refuse_misfits(config: TrainingConfig, shape: str) -> None:
         template_text(config.chat_template)
     if shape in LABELLED:
         for name in ("assistant_only_loss", "packing"):
-            if value := getattr(config, name, None):
+            value = getattr(config, name, None)
+            if value or (value is not None and name == "assistant_only_loss"):  # packing: false asks for nothing
                 raise ConfigError("rows with labels have no use for it", "leave it out", field=name, value=value)
         if getattr(config, "streaming", False):
             problem = "labels get their numbers from all rows, which are read before training"
@@ -260,12 +260,14 @@ def load_rows(
     if numbering := _numbering(parts, model_labels, field, source):
         parts = [part.numbered(numbering, field) for part in parts]
     train = table_of(join(parts, config.dataset_weights, config.seed, config.max_samples))
-    train, held_back = _held_back(train, first, config, eval_dataset, numbering)
+    train, held_back, digest = _held_back(train, first, config, eval_dataset, numbering)
     counts_rows = config.rows != "prompts" and "batch_size" in config.model_fields_set
     if counts_rows and config.batch_size > len(train):
         log.warning("batch_size = %d: there are %d rows, so a batch holds no more", config.batch_size, len(train))
-    labels, columns = numbering.labels if numbering else None, joint_columns(parts)
-    return Rows(train, held_back, first.shape, joint_task(parts), source, _digest_of(tables, train), labels, columns)
+    return Rows(
+        train, held_back, first.shape, joint_task(parts), source, _digest_of(tables, train),
+        labels=numbering.labels if numbering else None, columns=joint_columns(parts), eval_sha256=digest,
+    )  # fmt: skip
 
 
 def _streamed(config: TrainingConfig, eval_dataset: Any) -> Rows:
@@ -277,31 +279,36 @@ def _streamed(config: TrainingConfig, eval_dataset: Any) -> Rows:
     stream = RowStream(lanes, config)
     _refuse_misfits(config, stream.shape)
     evaluates = eval_dataset is not None or config.eval_dataset_name
-    held_back = read_eval(parts[0], config, eval_dataset) if evaluates else None
+    held_back, digest = read_eval(parts[0], config, eval_dataset) if evaluates else (None, None)
     digests = [lane.source.sha256() or "" for lane in found]
     sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     source = ", ".join(lane.name for lane in found)
-    return Rows(stream, held_back, stream.shape, joint_task(parts), source, sha256, columns=joint_columns(parts))
+    return Rows(
+        stream, held_back, stream.shape, joint_task(parts), source, sha256,
+        columns=joint_columns(parts), eval_sha256=digest,
+    )  # fmt: skip
 
 
 def _held_back(
     train: Any, first: Part, config: TrainingConfig, eval_dataset: Any, numbering: Numbering | None
-) -> tuple[Any, Any]:
-    """The rows to train and those to evaluate on, or None for the latter."""
+) -> tuple[Any, Any, str | None]:
+    """The rows to train, those to evaluate on or None, and a digest of the latter where they are not split off."""
     if eval_dataset is not None or config.eval_dataset_name:
-        return train, read_eval(first, config, eval_dataset, numbering)
+        return train, *read_eval(first, config, eval_dataset, numbering)
     if not config.eval_fraction:
-        return train, None
+        return train, None, None
     if math.ceil(config.eval_fraction * len(train)) >= len(train):
         problem = f"of {len(train)} rows none would be left to train on"
         remedy = "give more rows, or a smaller share"
         raise DataError(problem, remedy, field="eval_fraction", value=config.eval_fraction)
     parts = train.train_test_split(test_size=config.eval_fraction, seed=config.seed)
-    return parts["train"], parts["test"]
+    return parts["train"], parts["test"], None
 
 
-def read_eval(first: Part, config: TrainingConfig, eval_dataset: Any, numbering: Numbering | None = None) -> Any:
-    """The rows of `eval_dataset_name`, or those in memory.
+def read_eval(
+    first: Part, config: TrainingConfig, eval_dataset: Any, numbering: Numbering | None = None
+) -> tuple[Any, str]:
+    """The rows of `eval_dataset_name`, or those in memory; and their digest.
 
     Args:
         first: the data set to train on, or the first of several.
@@ -317,9 +324,10 @@ def read_eval(first: Part, config: TrainingConfig, eval_dataset: Any, numbering:
     if part.shape != first.shape:
         problem = f"its rows are {part.shape}, those to train on {first.shape}"
         raise DataError(problem, "give rows of one kind", field=field, value=table.name)
-    if part.names:
+    if part.names or ambiguous(first.names):
         check_names([first, part], field)
-    return table_of((part.numbered(numbering, field) if numbering else part).rows)
+    rows = table_of((part.numbered(numbering, field) if numbering else part).rows)
+    return rows, _digest_of([table], rows)
 
 
 def _digest_of(tables: Sequence[Table], train: Any) -> str:

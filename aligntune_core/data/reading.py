@@ -21,14 +21,19 @@ OTHER_NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "sharegpt": {"conversations": _TALK},
     "prompt_completion": {"completion": (*_ANSWERED, "output")},
     "instruction": {"instruction": _ASKED, "output": _ANSWERED, "input": ("context",)},
+    "labelled": {"text": ("content", "document", "sentence"), "label": ("labels",)},
+    "tagged": {"tokens": ("words",), "labels": ("ner_tags", "pos_tags", "chunk_tags", "tags")},
     "text": {"text": ("content", "document")},
 }
-"""For each format with an answer: our column → what it is called elsewhere."""
+"""For each format with an answer or a label: our column → what it is called elsewhere."""
 BESIDE_NAMES: Mapping[str, tuple[str, ...]] = {"system": ("system_prompt", "system_message")}
 """The same, for the columns that any conversation may have."""
 
-CHAT, SHAREGPT, TEXT = "messages", "sharegpt", "text"
-_WANTED = {"messages": CHAT, "sharegpt": SHAREGPT}
+CHAT, SHAREGPT, TEXT, WORDS = "messages", "sharegpt", "text", "words"
+_WANTED = {"messages": CHAT, "conversations": SHAREGPT, "tokens": WORDS}
+"""What has to stand in what is guessed to be a column of ours; in others text."""
+_LABELS = ("label", "labels")
+"""Columns in which anything may stand: what is no label is told with its row."""
 HEAD = 100
 """Rows that are looked at to see what stands in a column."""
 
@@ -84,6 +89,8 @@ def _content(value: object) -> str:
     if isinstance(value, str):
         return TEXT
     first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, str):
+        return WORDS
     if isinstance(first, Mapping):
         has = {key for key, given in first.items() if given is not None}
         return CHAT if "role" in has else SHAREGPT if {"from", "value"} <= has else ""
@@ -91,7 +98,7 @@ def _content(value: object) -> str:
 
 
 def contents(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """What stands in each column: text, messages, sharegpt (messages of {from, value}), or something else (empty)."""
+    """What stands in each column: text, messages, sharegpt (messages of {from, value}), words, or else (empty)."""
     found: dict[str, str] = {}
     for row in itertools.islice(rows, HEAD):
         for column, value in row.items():
@@ -105,7 +112,8 @@ def _candidates(row_format: RowFormat, column: str, there: Mapping[str, str]) ->
     if column in there:
         return [column]
     names = OTHER_NAMES.get(row_format.name, {}).get(column, ()) or BESIDE_NAMES.get(column, ())
-    return [name for name in names if there.get(name) == _WANTED.get(row_format.name, TEXT)]
+    wanted = _WANTED.get(column, TEXT)
+    return [name for name in names if name in there and (there[name] == wanted or column in _LABELS)]
 
 
 def _readings(row_format: RowFormat, there: Mapping[str, str]) -> list[Reading]:
@@ -125,6 +133,8 @@ def _readings(row_format: RowFormat, there: Mapping[str, str]) -> list[Reading]:
 
 def _guess(formats: tuple[RowFormat, ...], there: Mapping[str, str], field: str, name: str) -> Reading | None:
     readings = [reading for candidate in formats for reading in _readings(candidate, there)]
+    labelled = {reading.columns["text"] for reading in readings if reading.format.name == "labelled"}
+    readings = [r for r in readings if r.format.name != "text" or r.columns["text"] not in labelled]
     if len(readings) > 1:
         first, second = readings[:2]
         more = f", and {len(readings) - 2} more ways" if len(readings) > 2 else ""
@@ -170,6 +180,8 @@ def find_reading(
     formats = _possible(mapping, kind, task)
     for candidate in formats:
         if set(candidate.required) <= set(there):
+            if candidate.name == "text" and any(_readings(f, there) for f in formats if f.name == "labelled"):
+                break  # a text beside labels of another name
             used = (*candidate.required, *(c for c in candidate.optional if c in there))
             columns = {column: column for column in used}
             if candidate.name == "sharegpt" and there["conversations"] == CHAT:  # messages, though called so

@@ -7,18 +7,17 @@ so on; the rows from the n-th on are the same whenever they are read, which is w
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aligntune_core.data.formats import learnt, shape_of
-from aligntune_core.data.heads import check_files
+from aligntune_core.data.heads import Checker, check_files
 from aligntune_core.data.library import read_source, without_filling
 from aligntune_core.data.reading import HEAD, Reading
 from aligntune_core.data.source import Source, find_source
-from aligntune_core.errors import ConfigError, DataError, kind_of
+from aligntune_core.errors import NAMED, ConfigError, DataError
 
 if TYPE_CHECKING:
     from aligntune_core.config import TrainingConfig
@@ -27,8 +26,6 @@ log = logging.getLogger("aligntune")
 
 BUFFER = 1000
 """Rows among which the next one is drawn."""
-NAMED = 5
-"""Rows without anything to learn that are named; of more the number is told once."""
 Item = TypeVar("Item")
 
 
@@ -109,19 +106,11 @@ def _check_can_stream(source: Source, config: TrainingConfig, field: str) -> Non
 def _objects(source: Source, field: str) -> Iterator[dict[str, Any]]:
     """The objects in files of one object a line."""
     for path in source.files:
+        checker = Checker(path, field)
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except (ValueError, RecursionError) as error:
-                    problem, remedy = f"line {number} is not JSON in UTF-8", "mend or remove the line"
-                    raise DataError(problem, remedy, field=field, value=str(path)) from error
-                if not isinstance(row, dict):
-                    problem, remedy = f"line {number} holds {kind_of(row)}, not an object", "mend or remove the line"
-                    raise DataError(problem, remedy, field=field, value=str(path))
-                yield row
+                if line.strip():
+                    yield checker.object_in(line, number, last=not line.endswith(b"\n"))
 
 
 class RowStream:

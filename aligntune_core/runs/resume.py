@@ -108,16 +108,23 @@ def check_unchanged(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         for name in sorted({*before, *after} - FREE)
         if before.get(name) != after.get(name)
     ]
-    if (
-        before.get("dataset_name") == after.get("dataset_name")
-        and run.get("data", {}).get("sha256") != now["data"]["sha256"]
-    ):
-        text = "the rows have changed since the run that is resumed began"
-        changed.append(
-            Problem.of("dataset_name", text, "bring them back, or start a new run", value=now["data"]["source"])
-        )
+    changed += _changed_rows(before, after, run.get("data", {}), now["data"])
     if changed:
         raise ConfigError(changed)
+
+
+def _changed_rows(
+    before: Mapping[str, Any], after: Mapping[str, Any], was: Mapping[str, Any], now: Mapping[str, Any]
+) -> list[Problem]:
+    """Rows that differ under the same name; a run that kept no digest of evaluation rows goes on with any."""
+    text, remedy = "the rows have changed since the run that is resumed began", "bring them back, or start a new run"
+    found = []
+    for field, digest in (("dataset_name", "sha256"), ("eval_dataset_name", "eval_sha256")):
+        told = digest in was or digest == "sha256"
+        if told and before.get(field) == after.get(field) and was.get(digest) != now.get(digest):
+            name = now["source"] if field == "dataset_name" else after.get(field) or "in memory"
+            found.append(Problem.of(field, text, remedy, value=name))
+    return found
 
 
 def tell_changes(run: Mapping[str, Any], now: Mapping[str, Any]) -> None:

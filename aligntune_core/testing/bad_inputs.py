@@ -49,9 +49,9 @@ GOOD_ROWS = [{"prompt": f"What is {n} + 1? ", "completion": str(n + 1)} for n in
 
 
 def read_cases(folder: Path, document: int = 0) -> list[dict[str, Any]]:
-    """The cases of one document of every YAML file in a folder."""
+    """The cases of one document of every YAML file in a folder that has so many."""
     files = [list(yaml.safe_load_all(path.read_text("utf-8"))) for path in sorted(folder.glob("*.yaml"))]
-    return [case for documents in files for case in documents[document]["cases"]]
+    return [case for documents in files for part in documents[document : document + 1] for case in part["cases"]]
 
 
 def fakes(given: Any) -> dict[str, FakeBackend]:

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aligntune_core.config import Layer, SftConfig, build_config
-from aligntune_core.data.labelled import Numbering, labelled, tagged
+from aligntune_core.data.labelled import labelled, tagged
+from aligntune_core.data.numbering import Numbering
 from aligntune_core.data.read import load_rows
 from aligntune_core.errors import ConfigError, DataError
 
+SETTINGS = build_config(SftConfig, [])
 WHERE = ("dataset_name", "rows.jsonl")
 
 
@@ -64,6 +66,45 @@ def test_a_checkpoints_labels_keep_their_order(labels):
     found = numbering(texts(*labels), model=("POS", "NEG") if labels[0] == "POS" else ("NEG", "POS"))
     assert found.labels.names == (("POS", "NEG") if labels[0] == "POS" else ("NEG", "POS"))
     assert [row["label"] for row in found.apply(texts(*labels), *WHERE)] == ([0, 1] if labels[0] == "POS" else [1, 0])
+
+
+def said(names: tuple[str, ...], *labels: Any) -> list[Any]:
+    """What the numbers of labels mean, where a checkpoint's labels are called so."""
+    rows = load_rows(SETTINGS, [{"text": "x", "label": label} for label in labels], None, names)
+    return [rows.labels.names[row["label"]] for row in rows.train]
+
+
+@pytest.mark.parametrize("labels", [(1, 2, 2), ("1", "2", "2"), (1, 2, 3), ("3", "1", "2")])
+def test_a_label_that_is_a_name_of_the_checkpoint_means_that_one_though_its_digits_are_a_number(labels):
+    assert said(("1", "2", "3"), *labels) == [str(label) for label in labels]
+
+
+@pytest.mark.parametrize("labels", [(0, 1), ("0", "1")], ids=["numbers", "text of CSV"])
+def test_numbers_are_those_of_the_checkpoints_names_where_no_label_is_a_name(labels):
+    assert said(("neg", "pos", "none"), *labels) == ["neg", "pos"]
+
+
+@pytest.mark.parametrize(("one", "other"), [((0, 1), ("neg", "pos")), (("neg", "pos"), (0, 1))])
+def test_evaluation_rows_may_say_names_where_those_to_train_on_say_numbers_and_the_other_way_round(one, other):
+    train, held_back = ([{"text": "x", "label": label} for label in labels] for labels in (one, other))
+    rows = load_rows(SETTINGS, train, held_back, ("neg", "pos"))
+    assert list(rows.eval["label"]) == list(rows.train["label"]) == [0, 1]
+
+
+def test_labels_of_digits_in_text_are_ordered_by_their_numbers():
+    assert numbering(texts(*(str(n) for n in range(12)))).labels.names == tuple(str(n) for n in range(12))
+
+
+def test_a_word_may_be_without_a_label():
+    rows = load(rows=[{"tokens": ["a", "b"], "labels": [7, -100]}, {"tokens": ["c"], "labels": [3]}])
+    assert rows.labels.names == ("3", "7")
+    assert list(rows.train["labels"]) == [[1, -100], [0]]
+
+
+@pytest.mark.parametrize(("count", "warned"), [(30, True), (10, False)])
+def test_whole_numbers_that_look_like_values_are_told(count, warned, caplog):
+    load(rows=[{"text": "x", "label": 10 * n} for n in range(count)])
+    assert ("regression needs numbers with a decimal point" in caplog.text) is warned
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "ä", "10"]), min_size=2, unique=True), st.randoms())
@@ -154,6 +195,13 @@ def test_numbers_that_mean_other_labels_for_evaluation_are_refused():
         load(rows=named("bad", "good"), eval_rows=named("good", "bad"))
 
 
+def test_numbers_for_evaluation_that_may_be_names_or_their_numbers_are_refused():
+    plain = [{"text": "x", "label": 1}]
+    assert load(rows=named("bad", "good"), eval_rows=plain).eval[0]["label"] == 1
+    with pytest.raises(DataError, match="'in memory' names its labels not at all; 'in memory' 1, 2"):
+        load(rows=named("1", "2"), eval_rows=plain)
+
+
 def test_data_sets_of_texts_and_of_labelled_texts_are_not_mixed(tmp_path):
     one = write(tmp_path / "one.jsonl", [{"text": "x"}])
     other = write(tmp_path / "other.jsonl", [{"text": "x", "label": "a"}])
@@ -177,6 +225,24 @@ def test_rows_with_labels_are_not_streamed(tmp_path):
 def test_a_mapping_makes_other_columns_text_and_label():
     rows = load(rows=[{"sentence": "x", "mood": m} for m in "ab"], column_mapping={"text": "sentence", "label": "mood"})
     assert (rows.shape, rows.labels.names) == ("labelled", ("a", "b"))
+
+
+@pytest.mark.parametrize("columns", [("sentence", "label"), ("content", "label"), ("text", "labels")])
+def test_usual_names_of_labelled_texts_are_guessed(columns):
+    rows = load(rows=[dict(zip(columns, ("x", label), strict=True)) for label in "ab"])
+    assert (rows.shape, rows.labels.names, rows.columns.used) == ("labelled", ("a", "b"), columns)
+
+
+def test_a_text_beside_labels_is_only_a_text_where_that_is_asked_for():
+    rows = load(rows=[{"content": "x", "label": label} for label in "ab"], task_type="text_generation")
+    assert rows.train[0] == {"text": "x"}
+
+
+def test_usual_names_of_labels_of_words_are_guessed_with_the_names_that_come_with_them():
+    tags = datasets.List(datasets.ClassLabel(names=["O", "B-x"]))
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": tags})
+    rows = load(rows=datasets.Dataset.from_list([{"tokens": ["a", "b"], "ner_tags": [1, 0]}], features=features))
+    assert (rows.shape, rows.labels.names, rows.train[0]["labels"]) == ("tagged", ("O", "B-x"), [1, 0])
 
 
 def test_a_mapping_that_the_task_has_no_columns_for_is_refused():

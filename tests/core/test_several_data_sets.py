@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aligntune_core.config import CONFIGS, Layer, SftConfig, build_config
+from aligntune_core.data.formats import FORMATS
+from aligntune_core.data.mixing import Part, join
 from aligntune_core.data.read import Rows, load_rows
+from aligntune_core.data.reading import Reading
 from aligntune_core.errors import ConfigError, DataError
 
 
@@ -72,6 +77,26 @@ def test_weights_decide_how_often_each_is_drawn(two: list[str]) -> None:
     few, many = (Counter(t[0] for t in texts(load(dataset_name=two, dataset_weights=w))) for w in ([9, 1], [1, 9]))
     assert few["b"] < few["a"] == 10
     assert many["b"] == 30 > many["a"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from([0.1, 0.25, 0.3, 1, 2, 7])), min_size=2, max_size=2),
+    st.integers(0, 3),
+)
+def test_shares_are_those_of_the_weights_at_every_length(sets: list[tuple[int, float]], seed: int) -> None:
+    (sizes, weights), total = zip(*sets, strict=True), sum(weight for _, weight in sets)
+    reading = Reading(FORMATS["answers"][-1], {"text": "text"})
+    parts = [Part(str(n), reading, [{"text": n}] * size, "text") for n, size in enumerate(sizes)]
+    drawn = [row["text"] for row in join(parts, weights, seed)]
+    for length in range(1, len(drawn) + 1):
+        assert abs(drawn[:length].count(0) - weights[0] / total * length) <= 0.5 + 1e-9
+    assert any(drawn.count(n) == size for n, size in enumerate(sizes))  # one is used up
+
+
+def test_few_rows_are_shared_as_exactly_as_many(tmp_path: Path) -> None:
+    names = [write(tmp_path / f"{n}.jsonl", [{"text": n}] * size) for n, size in (("a", 24), ("b", 6))]
+    for seed in range(4):
+        assert Counter(texts(load(dataset_name=names, dataset_weights=[3, 1], seed=seed))) == {"a": 18, "b": 6}
 
 
 def test_the_draw_is_the_seeds(two: list[str]) -> None:

@@ -136,6 +136,20 @@ def test_a_bad_row_is_named_when_it_is_met(tmp_path: Path, bad: dict[str, Any], 
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("line", ['{"text": "a', "[1]", '{"text": "\\ud83d"}', "[" * 100_000, '{"text": "x"} y'])
+def test_a_line_has_the_same_fault_whether_it_is_streamed_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "x"}\n' * 150 + line + '\n{"text": "x"}\n', "utf-8")
+    with pytest.raises(DataError) as whole:
+        load_rows(build_config(SftConfig, [Layer({"dataset_name": str(path)})]))
+    monkeypatch.setattr("aligntune_core.data.heads.SCANNED", 10)
+    with pytest.raises(DataError) as streamed:
+        list(load(dataset_name=str(path)).train)
+    assert str(streamed.value) == str(whole.value)
+
+
 def test_a_bad_line_beyond_what_is_checked_is_named(
     asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

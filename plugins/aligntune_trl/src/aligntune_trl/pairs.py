@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligntune_core import DataError
-from aligntune_trl.tokenise import IGNORED, Tokeniser, numbered
+from aligntune_core.errors import numbered
+from aligntune_trl.tokenise import IGNORED, Tokeniser
 
 log = logging.getLogger("aligntune")
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aligntune_core import ConfigError, DataError, RunEvents
+from aligntune_core.errors import NAMED
 from aligntune_trl.base import TrlTrainer
 from aligntune_trl.generate import SAMPLED
-from aligntune_trl.tokenise import NAMED, Tokeniser, Tokens
+from aligntune_trl.tokenise import Tokeniser, Tokens
 
 log = logging.getLogger("aligntune")
 

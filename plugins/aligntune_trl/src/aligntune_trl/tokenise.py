@@ -13,14 +13,13 @@ from typing import Any
 
 from aligntune_core import ConfigError, DataError
 from aligntune_core.config.template import PLAIN
+from aligntune_core.errors import numbered
 from aligntune_trl.conversation import Writer
 from aligntune_trl.marks import Span
 
 log = logging.getLogger("aligntune")
 
 IGNORED = -100
-NAMED = 5
-"""Rows that are named by their numbers; the others are counted."""
 PLAIN_TEMPLATE = PLAIN
 """The plain prompt format, for a tokenizer that has no chat template."""
 
@@ -131,11 +130,6 @@ def _labels(ids: Sequence[int], offsets: Sequence[Span], spans: Sequence[Span]) 
                 labels[position] = ids[position]
             position += 1
     return labels
-
-
-def numbered(rows: Sequence[int]) -> str:
-    """The numbers of the first few rows, from 1."""
-    return f"row {', '.join(map(str, rows[:NAMED]))}{', …' if len(rows) > NAMED else ''}"
 
 
 def tokenise_dataset(rows: Any, tokeniser: Tokeniser, longest: int, field: str) -> Any:

@@ -160,6 +160,16 @@ def test_what_texts_with_labels_are_for_is_asked_of_a_causal_model(label, tiny):
     assert trainer.native.train_dataset[0]["labels"] != [-100]
 
 
+def test_a_word_without_a_label_is_neither_learnt_nor_counted_as_lost(label, caplog):
+    rows = [{"tokens": ["red", "and", "cow"], "labels": [1, -100, 0]}] * 8
+    with caplog.at_level("INFO", "aligntune"):
+        trainer = label("tokens", train_dataset=rows, eval_dataset=rows, max_steps=1)
+    assert "are not learnt" not in caplog.text
+    assert [n for n in trainer.native.train_dataset[0]["labels"] if n != -100] == [1, 0]
+    assert trainer.native.model.config.id2label == {0: "0", 1: "1"}
+    assert trainer.evaluate()["eval_loss"] > 0
+
+
 def test_a_row_longer_than_the_model_reads_is_cut_and_told(label, caplog):
     rows = rows_of("single")[:20]
     rows[0]["text"] = "red " * 200

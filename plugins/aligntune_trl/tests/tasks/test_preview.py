@@ -54,6 +54,12 @@ def test_questions_and_answers_are_shown_as_they_are_trained(translate, kind):
     assert alike(translate(kind, eval_dataset=None, max_steps=1))
 
 
+def test_a_word_without_a_label_is_shown_without_one(shown, encoder):
+    rows = [{"tokens": ["red", "and", "cow"], "labels": [1, -100, 0]}]
+    (row,) = shown(rows, encoder, "--json")["rows"]
+    assert row["label"] == "red=1 and cow=0"
+
+
 @pytest.mark.parametrize(
     ("kind", "said"), [("single", "colour"), ("multi", "red"), ("regression", "0.666667"), ("tokens", "=B-colour")]
 )

@@ -15,7 +15,7 @@ from aligntune_core.errors import gist
 from aligntune_trl.tasks.exchanges import Exchanges, check_settings, end_of
 from aligntune_trl.tasks.texts import Texts
 from aligntune_trl.tasks.words import Words
-from aligntune_trl.tokenise import Tokeniser
+from aligntune_trl.tokenise import IGNORED, Tokeniser
 from aligntune_trl.tokenizer import longest_read
 
 Rows = Sequence[Mapping[str, Any]]
@@ -89,12 +89,15 @@ def tagged(request: TrainRequest, tokenizer: Any) -> Shower:
     labels, longest = cast("Labels", request.labels), _longest(request, tokenizer)
     words = Words(tokenizer, longest)
 
+    def said(word: str, label: int) -> str:
+        return word if label == IGNORED else f"{word}={labels.names[label]}"
+
     def rows(given: Rows) -> list[RowPreview]:
         whole = words.whole([row["tokens"] for row in given])
         return [
             RowPreview(
                 parts={"row": RowTokens(tokens.input_ids, tokens.labels)},
-                label=" ".join(f"{w}={labels.names[n]}" for w, n in zip(row["tokens"], row["labels"], strict=True)),
+                label=" ".join(map(said, row["tokens"], row["labels"])),
                 cut=len(ids) > longest,
                 left_out=not tokens.read,
             )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aligntune_core import ConfigError, DataError
-from aligntune_trl.tokenise import numbered
+from aligntune_core.errors import numbered
 
 log = logging.getLogger("aligntune")
 

@@ -28,7 +28,7 @@ class TaggedTokens:
     input_ids: list[int]
     labels: list[int]
     read: list[int]
-    """The numbers of the words that are read; none of a row in which nothing is written."""
+    """Which of the words that have a label are read; none of a row in which nothing is written."""
 
 
 def separate_words(tokenizer: Any) -> None:
@@ -66,8 +66,8 @@ class HeldBack:
     """What is to be said of the words of rows that are evaluated, as numbers of labels.
 
     Attributes:
-        labels: of all words of each row that the model reads.
-        read: for each such row, the numbers of the words that are read.
+        labels: of the words with a label in each row that the model reads.
+        read: for each such row, which of these words are read.
         beyond: the labels of rows of which no word is read.
     """
 
@@ -134,11 +134,13 @@ class Words:
             labels = [IGNORED] * len(encoded["input_ids"][at])
             for word, position in firsts.items():
                 labels[position] = row["labels"][word]
-            done.append(TaggedTokens(encoded["input_ids"][at], labels, list(firsts)))
+            named = [word for word, label in enumerate(row["labels"]) if label != IGNORED]
+            read = [place for place, word in enumerate(named) if word in firsts]
+            done.append(TaggedTokens(encoded["input_ids"][at], labels, read))
         return done
 
     def table(self, rows: Any) -> Any:
-        """A `Dataset` of `input_ids`, `labels`, and of `given`, the labels of all words, and `read`, which are read."""
+        """A `Dataset` of `input_ids` and `labels`, of `given`, the labels that words have, and `read`, which are read."""
 
         def convert(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
             pairs = zip(batch["tokens"], batch["labels"], strict=True)
@@ -146,7 +148,7 @@ class Words:
             return {
                 "input_ids": [row.input_ids for row in done],
                 "labels": [row.labels for row in done],
-                "given": batch["labels"],
+                "given": [[label for label in labels if label != IGNORED] for labels in batch["labels"]],
                 "read": [row.read for row in done],
             }
 
