@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 import torch
 from aligntune_trl.tiny import write_tiny_model
-from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, BertConfig, BertForMaskedLM
+from transformers import (
+    AutoTokenizer,
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+)
 
 from aligntune import create_sft_trainer
 
@@ -118,3 +126,19 @@ def translate(model_of: Any, tmp_path: Path) -> Any:
         return trainer
 
     return build
+
+
+@pytest.fixture(scope="session")
+def scored(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder of an encoder with a head for two labels, which its config names; or does not."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def get(*names: str) -> Path:
+        path = folder / ("-".join(names) or "unnamed")
+        if not path.exists():
+            copytree(encoder, path)
+            named = {"id2label": dict(enumerate(names))} if names else {}
+            BertForSequenceClassification.from_pretrained(encoder, **named).save_pretrained(path)
+        return path
+
+    return get
