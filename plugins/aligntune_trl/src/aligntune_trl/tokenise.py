@@ -132,9 +132,9 @@ def _labels(ids: Sequence[int], offsets: Sequence[Span], spans: Sequence[Span]) 
     return labels
 
 
-def numbered(rows: Sequence[int]) -> str:
+def numbered(rows: Sequence[int], what: str = "row") -> str:
     """The numbers of the first few rows, from 1."""
-    return f"row {', '.join(map(str, rows[:NAMED]))}{', …' if len(rows) > NAMED else ''}"
+    return f"{what} {', '.join(map(str, rows[:NAMED]))}{', …' if len(rows) > NAMED else ''}"
 
 
 def tokenise_dataset(rows: Any, tokeniser: Tokeniser, longest: int, field: str) -> Any:
