@@ -60,10 +60,10 @@ NAMED = 5
 """Rows that are named by their numbers; the others are counted."""
 
 
-def numbered(rows: Sequence[int]) -> str:
-    """The numbers of rows, the first few."""
+def numbered(rows: Sequence[int], what: str = "row") -> str:
+    """The numbers of rows, or of `what`, the first few."""
     more = ", …" if len(rows) > NAMED else ""
-    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:NAMED]))}{more}"
+    return f"{what}{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:NAMED]))}{more}"
 
 
 def gist(error: object) -> str:

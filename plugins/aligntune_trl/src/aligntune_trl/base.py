@@ -144,7 +144,13 @@ class TrlTrainer:
     def _answer(self, inputs: Sequence[Any], sampling: Sampling) -> list[Any]:
         texts = [self._question(item) if self._loaded.chat else verbatim(item) for item in inputs]
         tokenizer = self._loaded.tokenizer
-        return answer(self._model, tokenizer, texts, special_tokens=self._special_tokens, sampling=sampling)
+        form: dict[str, Any] = {"special_tokens": self._special_tokens, "longest": self._longest}
+        return answer(self._model, tokenizer, texts, sampling=sampling, **form)
+
+    @property
+    def _longest(self) -> int | None:
+        """Tokens at which a question is cut; None: it is not."""
+        return None
 
     @property
     def _special_tokens(self) -> bool:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from aligntune_core import ConfigError, Sampling
-from aligntune_trl.tokenizer import positions, turn_ends, without_bos
+from aligntune_core.errors import numbered
+from aligntune_trl.questions import asked, cut_left, room
+from aligntune_trl.tokenizer import turn_ends
+
+log = logging.getLogger("aligntune")
 
 LONGEST_ANSWER = 256
 """Tokens of an answer at most."""
@@ -68,13 +74,13 @@ def verbatim(item: Any) -> str:
     return item
 
 
-def drawn(tokenizer: Any, sampling: Sampling) -> dict[str, Any]:
-    """The arguments of `generate` that say how an answer is drawn."""
+def drawn(tokenizer: Any, sampling: Sampling, most: int) -> dict[str, Any]:
+    """The arguments of `generate` that say how an answer of `most` tokens is drawn."""
     greedy: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     draws = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     return {
         **(draws if sampling.temperature else greedy),
-        "max_new_tokens": sampling.max_tokens or LONGEST_ANSWER,
+        "max_new_tokens": most,
         "use_cache": True,
         "pad_token_id": tokenizer.pad_token_id,
     }
@@ -91,11 +97,37 @@ def seeded(sampling: Sampling) -> Iterator[None]:
         yield
 
 
-def _check_length(model: Any, ids: torch.Tensor) -> None:
-    most = positions(model.config)
-    if most is not None and ids.shape[1] > most:
-        problem = f"the longest question has {ids.shape[1]:,} tokens, and the model reads {most:,} at most"
-        raise ConfigError(problem, "shorten it", field="inputs")
+def most_tokens(config: Any, lengths: Sequence[int], sampling: Sampling) -> list[int]:
+    """How many tokens the answers to questions of these lengths may have; told where that is less than asked for.
+
+    Raises:
+        ConfigError: a question leaves no room.
+    """
+    rooms = [room(config, length) for length in sorted(lengths, reverse=True)]  # the longest is refused first
+    wanted = sampling.max_tokens or LONGEST_ANSWER
+    least = min((left for left in rooms if left is not None), default=wanted)
+    if sampling.max_tokens and least < wanted:
+        log.warning("an answer may have %d tokens, and not %d: the model has no more positions", least, wanted)
+    return [min(wanted, wanted if (left := room(config, length)) is None else left) for length in lengths]
+
+
+def _batches(most: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Questions whose answers may have as many tokens, by their numbers: none is cut short for the sake of another."""
+    for limit, group in itertools.groupby(range(len(most)), key=lambda number: most[number]):
+        numbers = list(group)
+        for start in range(0, len(numbers), BATCH):
+            yield limit, numbers[start : start + BATCH]
+
+
+def cut_questions(
+    tokenizer: Any, texts: Sequence[str], *, special_tokens: bool, longest: int | None
+) -> list[list[int]]:
+    """The tokens of questions, cut where the model was trained on cut ones; see `answer`."""
+    whole = [asked(tokenizer, text, special_tokens=special_tokens) for text in texts]
+    if longest is not None and (cut := [number for number, ids in enumerate(whole, 1) if len(ids) > longest]):
+        text = "%d of %d questions are longer than %d tokens, and only their ends are read: %s"
+        log.warning(text, len(cut), len(whole), longest, numbered(cut, "question"))
+    return [cut_left(tokenizer, ids, longest, special_tokens=special_tokens) for ids in whole]
 
 
 def answer(
@@ -105,33 +137,33 @@ def answer(
     *,
     special_tokens: bool,
     sampling: Sampling = Sampling(),  # noqa: B008
+    longest: int | None = None,
 ) -> list[str]:
     """The continuation of each text.
 
     Args:
         special_tokens: add the tokenizer's own (verbatim text); a rendered conversation has them already.
+        longest: tokens of a question at most; of a longer one the end is read, which is told. None: none is cut.
 
     Raises:
-        ConfigError: one is longer than the model reads.
+        ConfigError: one is longer than the model reads, or leaves no room for an answer.
     """
     was_training, encodes = model.training, model.config.is_encoder_decoder
     model.eval()
     side = tokenizer.padding_side
     tokenizer.padding_side = "right" if encodes else "left"  # a decoder goes on where the text ends
     answers: list[str] = []
-    texts = [without_bos(tokenizer, text) for text in texts] if special_tokens else texts
+    questions = cut_questions(tokenizer, texts, special_tokens=special_tokens, longest=longest)
+    most = most_tokens(model.config, [len(ids) for ids in questions], sampling)
     with contextlib.ExitStack() as stack:
         stack.callback(model.train, was_training)
         stack.callback(setattr, tokenizer, "padding_side", side)
         stack.enter_context(seeded(sampling))
-        for start in range(0, len(texts), BATCH):
-            batch = tokenizer(
-                list(texts[start : start + BATCH]), return_tensors="pt", padding=True, add_special_tokens=special_tokens
-            ).to(model.device)
-            batch.pop("token_type_ids", None)
-            _check_length(model, batch["input_ids"])
+        for limit, numbers in _batches(most):
+            together = {"input_ids": [questions[number] for number in numbers]}
+            batch = tokenizer.pad(together, return_tensors="pt").to(model.device)
             with torch.no_grad():
-                ids = model.generate(**batch, **drawn(tokenizer, sampling))
+                ids = model.generate(**batch, **drawn(tokenizer, sampling, limit))
             # A decoder goes on from the question; beside an encoder it begins with its own first token.
             new = ids if encodes else ids[:, batch["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import warnings
@@ -133,6 +134,18 @@ def load_options(config: TrainingConfig, precision: str) -> dict[str, Any]:
     if (quantised := quantisation(config, precision)) is not None:
         options |= {"quantization_config": quantised, "device_map": {"": 0 if torch.cuda.is_available() else "cpu"}}
     return options
+
+
+def but_for(modules: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """How weights are read, where some modules are not quantised: those that are trained whole.
+
+    Args:
+        modules: their paths.
+        options: of `load_options`, quantised.
+    """
+    quantised = copy.deepcopy(options["quantization_config"])
+    quantised.llm_int8_skip_modules = list(modules)  # of 4 bit too, for all its name
+    return {**options, "quantization_config": quantised}
 
 
 def is_adapter(name: str) -> bool:

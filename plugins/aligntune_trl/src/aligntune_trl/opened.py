@@ -128,6 +128,11 @@ class OpenedPolicy(Opened):
         return Tokeniser(self.tokenizer, offsets=False).render(conversation(item, self.config.system_prompt), ask=True)
 
     @property
+    def longest(self) -> int | None:
+        """Tokens at which a question is cut; None: it is not."""
+        return None
+
+    @property
     def special_tokens(self) -> bool:
         """Whether a question gets the tokenizer's own tokens."""
         return not self.chat
@@ -141,7 +146,8 @@ class OpenedPolicy(Opened):
         """An answer for each question."""
         texts = [self.text_of(item) for item in inputs]
         with self.computing(mixed=self.mixed):
-            return answer(self.model, self.tokenizer, texts, special_tokens=self.special_tokens, sampling=sampling)
+            form: dict[str, Any] = {"special_tokens": self.special_tokens, "longest": self.longest}
+            return answer(self.model, self.tokenizer, texts, sampling=sampling, **form)
 
     def stream(self, messages: Sequence[Mapping[str, str]], sampling: Sampling) -> Iterator[str]:
         """The answer to a conversation in pieces.

@@ -10,8 +10,8 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from aligntune_core import ConfigError, Sampling
-from aligntune_trl.generate import drawn, seeded
-from aligntune_trl.tokenizer import without_bos
+from aligntune_trl.generate import cut_questions, drawn, most_tokens, seeded
+from aligntune_trl.tokenizer import positions
 
 if TYPE_CHECKING:
     from aligntune_trl.opened import OpenedPolicy
@@ -34,10 +34,11 @@ def stream(opened: OpenedPolicy, text: str, sampling: Sampling) -> Iterator[str]
         ConfigError: the conversation leaves no room for an answer.
     """
     model, tokenizer = opened.model, opened.tokenizer
-    text = without_bos(tokenizer, text) if opened.special_tokens else text
-    batch = tokenizer(text, return_tensors="pt", add_special_tokens=opened.special_tokens).to(model.device)
-    batch.pop("token_type_ids", None)
-    _check_room(model, batch["input_ids"].shape[1])
+    form: dict[str, Any] = {"special_tokens": opened.special_tokens, "longest": opened.longest}
+    ids = cut_questions(tokenizer, [text], **form)
+    _check_room(model, len(ids[0]))
+    (most,) = most_tokens(model.config, [len(ids[0])], sampling)
+    batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(model.device)
     pieces, stop, failed = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True), _Stop(), []
 
     def work() -> None:
@@ -45,7 +46,7 @@ def stream(opened: OpenedPolicy, text: str, sampling: Sampling) -> Iterator[str]
             # autocast and the state of gradients are a thread's own
             with torch.no_grad(), opened.computing(mixed=opened.mixed), seeded(sampling):
                 criteria = StoppingCriteriaList([stop])
-                model.generate(**batch, **drawn(tokenizer, sampling), streamer=pieces, stopping_criteria=criteria)
+                model.generate(**batch, **drawn(tokenizer, sampling, most), streamer=pieces, stopping_criteria=criteria)
         except BaseException as error:  # noqa: BLE001 - it is raised again where the pieces are read
             failed.append(error)
             pieces.end()
@@ -62,7 +63,7 @@ def stream(opened: OpenedPolicy, text: str, sampling: Sampling) -> Iterator[str]
 
 
 def _check_room(model: Any, length: int) -> None:
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions and length >= positions:
-        problem = f"the conversation has {length} tokens, and the model has {positions} positions"
+    most = None if model.config.is_encoder_decoder else positions(model.config)
+    if most and length >= most:
+        problem = f"the conversation has {length} tokens, and the model has {most} positions"
         raise ConfigError(problem, "begin a new one: /reset")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoTokenizer
 
@@ -130,19 +130,26 @@ _AFTER_PADDING = frozenset(
 """Kinds of models whose first position is numbered after the padding token, so that those before it are never used."""
 
 
-def positions(config: Any) -> int | None:
-    """How many tokens a model has positions for, the fewer of two halves; None: as many as you like, or not known."""
-    halves = (config.get_text_config(), getattr(config, "encoder", None))
-    return min((most for half in halves if (most := _positions(half)) is not None), default=None)
+def positions(config: Any, *halves: Literal["encoder", "decoder"]) -> int | None:
+    """How many tokens a model has positions for; None: as many as you like, or not known.
+
+    Args:
+        config: the model's.
+        halves: that are asked of; none named: both, and the fewer count.
+    """
+    found = (_positions(config, half) for half in halves or ("encoder", "decoder"))
+    return min((most for most in found if most is not None), default=None)
 
 
-def _positions(config: Any) -> int | None:
-    most: int | None = getattr(config, "max_position_embeddings", None)
+def _positions(config: Any, half: str) -> int | None:
+    own: Any = getattr(config, half, None)  # of two models put together
+    own = own.get_text_config() if hasattr(own, "get_text_config") else config.get_text_config()
+    most = getattr(own, f"max_{half}_position_embeddings", None) or getattr(own, "max_position_embeddings", None)  # LED
     if not most or most < 0:
         return None
-    if config.model_type in _AFTER_PADDING:
-        padding = 1 if config.model_type == "mpnet" else config.pad_token_id
-        return most - 1 - (padding or 0)
+    if own.model_type in _AFTER_PADDING:
+        padding = 1 if own.model_type == "mpnet" else own.pad_token_id
+        return int(most - 1 - (padding or 0))
     return int(most)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaTokenizer,
@@ -152,3 +154,19 @@ def translate(model_of: Any, tmp_path: Path) -> Any:
         return trainer
 
     return build
+
+
+@pytest.fixture(scope="session")
+def scored(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder of an encoder with a head for two labels, which its config names; or does not."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def get(*names: str) -> Path:
+        path = folder / ("-".join(names) or "unnamed")
+        if not path.exists():
+            copytree(encoder, path)
+            named = {"id2label": dict(enumerate(names))} if names else {}
+            BertForSequenceClassification.from_pretrained(encoder, **named).save_pretrained(path)
+        return path
+
+    return get

@@ -110,9 +110,9 @@ def test_a_tokenizer_that_ends_texts_ends_questions_too(model_of):
     end = (tokenizer.eos_token, tokenizer.eos_token_id)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A <|end|>", special_tokens=[end])
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
-    ((asked, said),) = Exchanges(Tokeniser(tokenizer), 64).tokens({"messages": chat, "context": 0})
-    assert tokenizer.decode(asked) == "<|user|>Hi<|end|><|assistant|><|end|>"
-    assert tokenizer.decode(said) == "Ho<|end|>"
+    (pair,) = Exchanges(Tokeniser(tokenizer), 64).tokens({"messages": chat, "context": 0})
+    assert tokenizer.decode(pair.asked) == "<|user|>Hi<|end|><|assistant|><|end|>"
+    assert tokenizer.decode(pair.said) == "Ho<|end|>"
 
 
 @pytest.mark.parametrize("kind", ["single", "tokens"])

@@ -11,9 +11,11 @@ from aligntune_trl.tasks.metrics import of_answers
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, ByT5Tokenizer
 
-from aligntune_core import AlignTuneError, ConfigError
+from aligntune_core import AlignTuneError, ConfigError, Sampling
 from aligntune_core.cli.main import run
 from aligntune_core.runs.metrics import read
+from aligntune_core.saved.find import find_saved
+from aligntune_core.saved.opening import open_saved
 
 from ..marks import heavy
 from .conftest import ROWS
@@ -123,13 +125,6 @@ def test_answers_that_call_tools_are_refused(translate):
         translate(train_dataset=[{"messages": [{"role": "user", "content": "Hi"}, call]}] * 4, eval_dataset=None)
 
 
-@pytest.mark.parametrize("kind", ["bart", "encoder_decoder"])
-def test_a_question_that_is_longer_than_the_model_reads_is_refused(translate, kind):
-    trainer = translate(kind, eval_dataset=None, max_steps=1)
-    with pytest.raises(ConfigError, match=r"inputs: the longest question has [\d,]+ tokens, and the model reads"):
-        trainer.predict(["map", "Spell " * 600])
-
-
 def test_more_than_the_tokenizer_advises_is_read_where_places_are_relative(translate, model_of, tmp_path):
     """T5 has no places that could run out; what its tokenizer says holds where the user says nothing."""
     model, tokenizer = tmp_path / "advised", AutoTokenizer.from_pretrained(model_of("seq2seq"))
@@ -173,3 +168,57 @@ def test_beams_of_an_evaluation_are_honoured(translate):
     trainer.native.model.generate = lambda **given: asked.append(given["num_beams"]) or generate(**given)
     trainer.evaluate()
     assert set(asked) == {2}
+
+
+LONG = "Listen. " * 40
+
+
+def test_of_a_conversation_that_is_too_long_the_end_is_read(translate, caplog):
+    """The question stands at the end; it is asked in the same form, from a saved model too."""
+    rows = [{"messages": [{"role": "user", "content": c}, {"role": "assistant", "content": "map"}]} for c in
+            ("Spell map", f"{LONG}Spell map", f"{LONG}Now spell map")]  # fmt: skip
+    trainer = translate(train_dataset=rows, eval_dataset=None, max_steps=1, max_seq_length=24)
+    assert "2 of 3 questions are longer than 24 tokens, and only their ends are read: rows 2, 3" in caplog.text
+    ids, tokenizer = trainer.native.train_dataset["input_ids"], trainer.native.processing_class
+    assert len(ids[1]) == 24
+    assert tokenizer.decode(ids[1]).endswith("Spell map<|end|><|assistant|>")
+    asked = read_by_the_encoder(trainer)
+    expected = trainer.predict([rows[1]["messages"][:1]])
+    assert asked[0].tolist() == [ids[1]]
+    trainer.train()
+    expected = trainer.predict([rows[1]["messages"][:1]])
+    again = open_saved(find_saved(str(trainer.run_dir)))
+    assert again.predict([rows[1]["messages"][:1]], Sampling()) == expected
+    assert "".join(again.stream(rows[1]["messages"][:1], Sampling())).strip() == expected[0]
+
+
+@pytest.mark.parametrize("kind", ["bart", heavy("encoder_decoder")])
+def test_a_question_that_is_longer_than_the_model_reads_is_asked_as_it_was_trained(translate, kind):
+    rows = [{"prompt": f"{LONG * 9}Spell map: ", "completion": "map"}] * 4
+    trainer = translate(kind, train_dataset=rows, eval_dataset=None, max_steps=1)
+    (ids,) = {tuple(ids) for ids in trainer.native.train_dataset["input_ids"]}
+    asked = read_by_the_encoder(trainer)
+    trainer.predict([rows[0]["prompt"]])
+    assert asked[0].tolist() == [list(ids)]
+    assert trainer.native.processing_class.decode(ids).endswith("Spell map: ")
+
+
+def test_the_tokens_around_a_question_stay_when_it_is_cut(translate, model_of, tmp_path):
+    model, tokenizer = tmp_path / "around", AutoTokenizer.from_pretrained(model_of("seq2seq"))
+    copytree(model_of("seq2seq"), model)
+    marks = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<|user|>", "<|end|>")]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|user|> $A <|end|>", special_tokens=marks)
+    tokenizer.save_pretrained(model)
+    rows = [{"prompt": f"{LONG}Spell map: ", "completion": "map"}] * 4
+    trainer = translate(model_name=str(model), train_dataset=rows, eval_dataset=None, max_steps=1, max_seq_length=16)
+    ids = trainer.native.train_dataset[0]["input_ids"]
+    assert len(ids) == 16
+    assert [ids[0], ids[-1]] == [number for _, number in marks]
+    assert "Spell map:" in tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("longest", [1, 2])
+def test_questions_of_which_no_word_is_left_are_refused(translate, longest):
+    rows = [{"messages": [{"role": "user", "content": "Spell map"}, {"role": "assistant", "content": "map"}]}] * 4
+    with pytest.raises(AlignTuneError, match=rf"max_seq_length = {longest}: no question has a word left within"):
+        translate(train_dataset=rows, eval_dataset=None, max_steps=1, max_seq_length=longest)

@@ -42,6 +42,11 @@ class OpenedAnswerer(OpenedPolicy):
         set_start(model, self.tokenizer)
 
     @property
+    def longest(self) -> int | None:
+        """As in training."""
+        return _longest(self.config, self.model.config, self.tokenizer)
+
+    @property
     def special_tokens(self) -> bool:
         return asks_with_special_tokens(self.tokenizer, chat=self.chat)
 
@@ -69,8 +74,7 @@ class _Labelling(Opened):
         super().__init__(request)
         config = _config_of(request)
         self.labels = self._labels(config)
-        asked = getattr(self.config, "max_seq_length", None) or SftConfig.model_fields["max_seq_length"].default
-        self.longest = min(asked, most_read(config, self.tokenizer) or asked)
+        self.longest = _longest(self.config, config, self.tokenizer)
 
     def _rows(self) -> str:
         return "labelled"
@@ -131,6 +135,12 @@ class OpenedWords(_Labelling):
     def _said(self, inputs: Sequence[Any], size: int) -> list[Any]:
         words = Words(self.tokenizer, self.longest)
         return tagging.said_of(self.model, self.tokenizer, words, self.labels, inputs, size)
+
+
+def _longest(settings: Any, config: Any, tokenizer: Any) -> int:
+    """Tokens of an input at most: those of the run, or what the model can read."""
+    longest: int = getattr(settings, "max_seq_length", None) or SftConfig.model_fields["max_seq_length"].default
+    return min(longest, most_read(config, tokenizer) or longest)
 
 
 def _config_of(request: OpenRequest) -> Any:

@@ -114,7 +114,7 @@ def exchanges(request: TrainRequest, tokenizer: Any) -> Shower:
     found = Exchanges(Tokeniser(tokenizer, offsets=False), longest)
 
     def rows(given: Rows) -> list[RowPreview]:
-        lengths = [max(max(map(len, pair)) for pair in found.tokens(row)) for row in given]
+        lengths = [max(max(len(pair.asked), len(pair.said)) for pair in found.tokens(row)) for row in given]
         return [
             RowPreview(parts={"row": RowTokens(tokens.input_ids, tokens.labels)}, cut=length > longest)
             for tokens, length in zip(found.preview(given), lengths, strict=True)

@@ -107,6 +107,14 @@ def _measure(tokenizer: Any) -> Any:
 class Answerer(TrlTrainer):
     """A `BackendTrainer` whose model reads a question with one half and answers with the other."""
 
+    def __init__(self, native: Any, loaded: Any, wanted: Any, exchanges: Exchanges) -> None:
+        self._exchanges = exchanges
+        super().__init__(native, loaded, wanted, exchanges.preview)
+
+    @property
+    def _longest(self) -> int | None:
+        return self._exchanges.longest
+
     @property
     def _special_tokens(self) -> bool:
         return asks_with_special_tokens(self._loaded.tokenizer, chat=self._loaded.chat)
@@ -149,4 +157,4 @@ def build_seq2seq(request: TrainRequest) -> TrlTrainer:
     native.model_accepts_loss_kwargs = False  # the loss is ours; a model's forward need not know what it is divided by
     if rows.eval is not None:
         native.longest_answer = max(map(len, rows.eval["labels"]))
-    return Answerer(native, loaded, wanted, exchanges.preview)
+    return Answerer(native, loaded, wanted, exchanges)

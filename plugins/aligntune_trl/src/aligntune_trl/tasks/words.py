@@ -140,7 +140,7 @@ class Words:
         return done
 
     def table(self, rows: Any) -> Any:
-        """A `Dataset` of `input_ids` and `labels`, of `given`, the labels that words have, and `read`, which are read."""
+        """A `Dataset` of `input_ids`, `labels`, `given` (the labels that words have), and `read` (which are read)."""
 
         def convert(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
             pairs = zip(batch["tokens"], batch["labels"], strict=True)
