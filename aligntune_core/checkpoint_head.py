@@ -111,7 +111,7 @@ def _kind(config: Mapping[str, Any], name: str) -> str:
 
 def _head(config: Mapping[str, Any], name: str, trust_remote_code: bool) -> CheckpointHead:
     if config.get("auto_map") and not trust_remote_code:
-        remedy = "read the model's code first, then set trust_remote_code: true"
+        remedy = "read the model's code first, then set trust_remote_code: true (--trust-remote-code)"
         raise _fail(name, "it runs its own Python code, and trust_remote_code is off", remedy)
     kind = _kind(config, name)
     labels = _labels(config) if kind == "classification" else None

@@ -43,7 +43,7 @@ def chat(
     sampling = sampling_of(max_tokens, temperature, top_p, seed)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError(f"chat needs a terminal; use: aligntune generate {model} -")
-    saved = find_saved(model, trust_remote_code=trust_remote_code or None)
+    saved = find_saved(model, trust_remote_code=trust_remote_code)
     if saved.head.model_type == "classification":
         problem = "it gives labels or scores, and holds no conversation"
         raise ConfigError(problem, "use 'aligntune generate'", field="model", value=model)

@@ -46,7 +46,7 @@ def generate(
 
     sampling = sampling_of(max_tokens, temperature, top_p, seed)
     asked = [_conversation(text) if messages else text for text in _texts(prompts)]
-    saved = find_saved(model, trust_remote_code=trust_remote_code or None)
+    saved = find_saved(model, trust_remote_code=trust_remote_code)
     opened = open_saved(saved, backend=backend, system_prompt=system_prompt, trust=trust_remote_code)
     with contextlib.closing(opened):
         answers = opened.predict(asked, sampling)

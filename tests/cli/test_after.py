@@ -135,6 +135,32 @@ def test_a_damaged_checkpoint_is_refused(trained: Path, cli: Cli) -> None:
     assert told.endswith("; give another checkpoint, or the run")
 
 
+def test_code_that_comes_with_a_model_needs_consent_each_time_whatever_its_run_json_says(
+    trained: Path, cli: Cli, use_registry: Use
+) -> None:
+    seen: list[OpenRequest] = []
+
+    class Asked(FakeBackend):
+        @hookimpl
+        def open_model(self, request: OpenRequest) -> FakeModel:
+            seen.append(request)
+            return FakeModel(request)
+
+    use_registry(fake=Asked())
+    record = Path("run/run.json")
+    run = json.loads(record.read_text("utf-8"))
+    run["config"] |= {"trust_remote_code": True, "attn_implementation": "evil/kernel"}
+    record.write_text(json.dumps(run), "utf-8")
+    assert cli("generate", "run", "Why?")[0] == 0  # its tokenizer may still have code: nobody consented to that
+    assert (seen[-1].config.trust_remote_code, seen[-1].config.attn_implementation) == (False, None)
+    config = Path("run/model/config.json")
+    config.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"auto_map": {"AutoConfig": "evil.C"}}))
+    for command in (("generate", "run", "Why?"), ("export", "run"), ("export", "run", "--merge", "--dtype", "float32")):
+        assert "it runs its own Python code, and trust_remote_code is off" in error_of(cli(*command))
+        assert cli(*command, "--trust-remote-code")[0] == 0
+    assert seen[-1].config.trust_remote_code
+
+
 def test_a_backend_that_is_gone_is_named(trained: Path, cli: Cli, use_registry: Use) -> None:
     use_registry(other=FakeBackend())
     assert "backend = 'fake': no backend has this name" in error_of(cli("generate", "run", "Why?"))
