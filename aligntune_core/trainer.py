@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aligntune_core.config.settings import resume_value
-from aligntune_core.errors import AlignTuneError, ConfigError, PluginContractError, RunInterrupted, StorageError
+from aligntune_core.errors import AlignTuneError, ConfigError, PluginContractError, RunInterrupted, StorageError, told
 from aligntune_core.plan import Plan
 from aligntune_core.plugins.checked import CheckedTrainer
 from aligntune_core.runs import metrics
@@ -228,8 +228,8 @@ class Trainer:
 
     def _record_failure(self, folder: RunFolder, recorder: Recorder, error: BaseException) -> None:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        told = isinstance(error, AlignTuneError | KeyboardInterrupt)
-        log.error("%s", error if told else "".join(traceback.format_exception(error)))
+        known = isinstance(error, AlignTuneError | KeyboardInterrupt)
+        log.error("%s", error if known else "".join(traceback.format_exception(error)))
         folder.drop_staging()
         try:
             folder.write(status=status, steps_done=recorder.steps_done, error=str(error) or type(error).__name__)
@@ -247,8 +247,8 @@ class Trainer:
             write_report(self._absolute)
         except ImportError as error:
             log.info("no report.html: %s is not installed; pip install 'aligntune[report]'", error.name)
-        except Exception:  # noqa: BLE001 - a picture that cannot be drawn must not fail a run
-            log.warning("no report.html: %s", traceback.format_exc())
+        except Exception as error:
+            log.warning("no report.html: %s", told(error), exc_info=True)  # log.txt has the traceback
 
     def _result_of(self, run: Mapping[str, Any]) -> TrainResult:
         rows = metrics.read(self._absolute / METRICS)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from aligntune_core.cli.asking import asking_options, sampling_of
-from aligntune_core.cli.output import json_option
+from aligntune_core.cli.output import json_option, print_json
 from aligntune_core.cli.untrusted import visible
 
 
@@ -52,7 +52,7 @@ def generate(
         answers = opened.predict(asked, sampling)
     if as_json:
         pairs = [{"prompt": question, "answer": answer} for question, answer in zip(asked, answers, strict=True)]
-        click.echo(visible(json.dumps({"model": saved.model, "answers": pairs}, indent=2, ensure_ascii=False)))
+        print_json({"model": saved.model, "answers": pairs})
         return
     for number, (question, answer) in enumerate(zip(asked, answers, strict=True)):
         if len(asked) > 1:

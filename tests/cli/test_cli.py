@@ -72,6 +72,22 @@ def errors_of(result: tuple[int, str, str], code: int) -> list[str]:
     return [line.removeprefix("error: ") for line in lines]
 
 
+def test_what_data_say_can_neither_command_the_terminal_nor_hide_a_line(
+    use_registry: Use, cli: Cli, flags: list[str], tmp_path: Path
+) -> None:
+    use_registry(fake=FakeBackend())
+    column = "\x1b[2J\u202e\x9b31m\ncol"
+    rows = tmp_path / "odd.jsonl"
+    rows.write_text(json.dumps({"prompt": "Why?", "completion": "So.", column: 1}) + "\n", "utf-8")
+    code, _, err = cli("train", *flags, f"--dataset-name={rows}", "--dry-run")
+    assert code == 0
+    assert f"{rows}: 1 rows, read as " in err
+    assert r"columns not used: \u001b[2J\u202e\u009b31m\ncol" in err.splitlines()[0]
+    found = cli("preview", *flags[:1], f"--dataset-name={rows}", "--json")
+    assert data_of(found)["columns"]["unused"] == [column]
+    assert not set("\x1b\u202e\x9b") & set(found[1] + err)
+
+
 # JSON
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from aligntune import Trainer
 from aligntune_core import hookimpl
+from aligntune_core.cli.output import hide_messages, show_messages
 from aligntune_core.errors import (
     ConfigError,
     DivergedError,
@@ -346,3 +347,18 @@ def test_resuming_wins_over_overwriting(start: Start) -> None:
         start(at(3, lambda: signal.raise_signal(signal.SIGTERM))).train()
     assert start(overwrite=True).train(resume="true").steps == 6
     assert [row["step"] for row in metrics.read(RUN / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_report_that_cannot_be_drawn_is_a_line_here_and_a_traceback_in_the_log(
+    start: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start()
+    (trainer.run_dir / "report.html").mkdir(parents=True)
+    show_messages()
+    try:
+        trainer.train()
+    finally:
+        hide_messages()
+    told = [line for line in capsys.readouterr().err.splitlines() if "no report.html" in line]
+    assert told[0].startswith("warning: no report.html: StorageError: output_dir = ")
+    assert "IsADirectoryError" in (trainer.run_dir / "log.txt").read_text("utf-8")
