@@ -30,7 +30,7 @@ from aligntune_core.data.read import load_rows
 from aligntune_core.environment import detect
 from aligntune_core.errors import BackendUnavailableError, ConfigError
 from aligntune_core.installed import default_registry
-from aligntune_core.plan import Plan, versions_of
+from aligntune_core.plan import Plan, origins_of, versions_of
 from aligntune_core.plugins import BackendRegistry, load_extension
 from aligntune_core.rewarding import check_reward_model, check_rollouts, fitted, resolve_rewards
 from aligntune_core.runs.folder import STAGING, check_folder, leaving_no_trace
@@ -105,6 +105,7 @@ def make_plan(
         algorithm=name, task=task, model_type=model_type, config=config, selection=selection, environment=environment,
         rows=rows, run_dir=run_dir, resumption=resumption, model=model, versions=versions_of(chosen.distribution),
         plugins=registry.snapshot(), trackers=trackers, rewards=rewards,
+        origin=origins_of(config, head.base),
     )  # fmt: skip
     if resumption.run is not None:
         check_unchanged(resumption.run, plan.record())

@@ -309,7 +309,7 @@ class Trainer:
             raise ConfigError("there is no saved model yet", "train first", field="repo_id", value=repo_id)
         from aligntune_core.runs import card, hub
 
-        return hub.upload(repo_id, folder, card.Card.of_model(folder).text(), private=private)
+        return hub.upload(repo_id, folder, card.Card.of_model(folder), private=private)
 
     def close(self) -> None:
         """Let go of the model."""
