@@ -56,6 +56,8 @@ def error_of(result: tuple[int, str, str], code: int = 2) -> str:
 
 # generate
 
+CHAT = '[{"role": "user", "content": "Hi"}]'
+
 
 def test_one_prompt_gives_its_answer_alone(trained: Path, cli: Cli) -> None:
     assert cli("generate", "run", "Why?") == (0, "answer 4\n", "")
@@ -69,6 +71,14 @@ def test_prompts_are_read_from_standard_input(trained: Path, cli: Cli, monkeypat
     monkeypatch.setattr(sys, "stdin", io.StringIO("Why?\n\nHow?\n"))
     answers = json.loads(cli("generate", "run", "-", "--json")[1])["answers"]
     assert [pair["prompt"] for pair in answers] == ["Why?", "How?"]
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_no_text_are_refused(
+    trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Why?\nabc\xff\n"), "utf-8", errors))
+    assert "is no UTF-8 text; convert it" in error_of(cli("generate", "run", "-"))
 
 
 def test_the_model_folder_of_a_run_means_the_run(trained: Path, cli: Cli) -> None:
@@ -108,6 +118,12 @@ def test_what_a_terminal_would_obey_is_written_out(text: str, shown: str | None)
         (["Why?", "--temperature", "nan"], "Invalid value for '--temperature'"),
         (["Why?", "--max-tokens", "0"], "Invalid value for '--max-tokens'"),
         (["Why?", "--messages"], "'Why?' is no conversation"),
+        (['[{"role": "alien", "content": "Hi"}]', "--messages"], "message 1: role 'alien' is none of system, "),
+        (['[{"role": 3, "content": "Hi"}]', "--messages"], "message 1: role 3 is none of "),
+        (['[{"role": "user", "content": null}]', "--messages"], "message 1: content is null, expected text"),
+        ([CHAT, '[{"role": "user", "content": {"a": 1}}]', "--messages"], "content is a mapping, expected text"),
+        ([CHAT.replace("Hi", "\\ud800"), "--messages"], "a message is no UTF-8 text; convert it"),
+        (["a\udcff"], "a prompt is no UTF-8 text; convert it"),
         (["Why?", "--system-prompt", "Be brief."], "this model is not asked in conversations; leave it out"),
         (["Why?", "--backend", "fke"], "no backend has this name; did you mean 'fake'?"),
     ],
@@ -217,6 +233,20 @@ def test_a_folder_that_is_no_saved_model_or_is_the_source_is_never_replaced(
     before = tree(Path())
     assert error_of(cli("export", "run", "--output", place, "--overwrite")).startswith(f"output = '{place}': ")
     assert tree(Path()) == before
+
+
+def test_the_folder_that_one_is_in_is_not_replaced_and_may_be_named_by_dots(
+    trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("empty").mkdir()
+    monkeypatch.chdir("empty")
+    for place in (".", "..", "/"):
+        assert "is the folder that you are in" in error_of(cli("export", "../run", "--output", place))
+    assert cli("export", "../run", "--output", "new/sub/..")[0] == 0
+    assert (Path("new") / "state.json").exists()
+    monkeypatch.chdir("../run/model")
+    assert cli("export", "..")[0] == 0
+    assert Path("../../run-exported/state.json").exists()
 
 
 class FullDiskModel(FakeModel):
