@@ -144,6 +144,24 @@ def test_a_folder_that_is_misspelt_is_not_asked_of_the_hub(trained: Path, cli: C
     assert told == "model_name = 'run/modle': this folder does not exist; did you mean 'run/model'?"
 
 
+def test_a_hub_that_does_not_answer_is_told_in_one_line(
+    trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the library waits 23 s in all
+    hub.close_session()
+    code, out, err = cli("generate", "runs/first", "Why?")
+    hub.close_session()
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "warning: there is no folder runs/first here, and the hub does not answer; it is asked again",
+        "error: model_name = 'runs/first': it is no local folder, not in the cache, and the hub did not give it; "
+        "check the spelling and the connection, or give a local folder",
+    ]
+
+
 def test_a_damaged_checkpoint_is_refused(trained: Path, cli: Cli) -> None:
     Path("run/checkpoint-2/state.json").write_text("{}", "utf-8")
     told = error_of(cli("generate", "run/checkpoint-2", "Why?"))
