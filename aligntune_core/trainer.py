@@ -26,7 +26,7 @@ from aligntune_core.runs.progress import default_progress
 from aligntune_core.runs.recorder import Recorder
 from aligntune_core.runs.resume import Resumption, check_unchanged, find_resumption, tell_changes
 from aligntune_core.runs.signals import stop_signals
-from aligntune_core.runs.storage import is_storage_error, storage_error
+from aligntune_core.runs.storage import is_replaceable, is_storage_error, storage_error
 from aligntune_core.selector import Selection
 from aligntune_core.values import Callback, TrainResult
 
@@ -144,7 +144,7 @@ class Trainer:
             model_path=None,
         )
         if resumption.checkpoint is not None:
-            log.info("going on from %s", resumption.checkpoint)
+            log.info("going on from %s, with the weights that are in it", resumption.checkpoint)
             tell_changes(resumption.run or {}, self._plan.record())
         for name in (METRICS, SAMPLES) if folder.writes else ():
             metrics.rewind(self._absolute / name, recorder.steps_done)
@@ -281,9 +281,13 @@ class Trainer:
         """Write the model, as it is now, so that it loads again; returns the folder.
 
         Raises:
+            ConfigError: a file is there, or a folder with something else than a saved model.
             StorageError: it cannot be written.
         """
         target = Path(path)
+        if not is_replaceable(target):
+            problem = "is no folder of a saved model, and would be replaced"
+            raise ConfigError(problem, "give a folder that does not exist yet", field="path", value=str(path))
         try:
             self._ready.save(target.absolute())
         except StorageError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aligntune_core.errors import AlignTuneError, ConfigError, StorageError
 from aligntune_core.runs.card import Card
-from aligntune_core.runs.storage import is_storage_error, storage_error, sync_folder, write_text
+from aligntune_core.runs.storage import is_replaceable, is_storage_error, storage_error, sync_folder, write_text
 from aligntune_core.saved.find import Saved, find_saved
 from aligntune_core.saved.opening import open_saved
 from aligntune_core.selector import AUTO
@@ -123,11 +123,9 @@ def _check_place(saved: Saved, output: Path, *, overwrite: bool) -> None:
     for path in (p.resolve() for p in used if p.exists()):
         if target == path or target in path.parents:
             raise refused(f"{path} would be replaced, which is exported")
-    entries = list(output.iterdir()) if output.is_dir() else []
-    model = any(e.name in ("config.json", "adapter_config.json") for e in entries) and all(e.is_file() for e in entries)
-    if entries and not model:
+    if not is_replaceable(output):
         raise refused("holds something else than a saved model")
-    if entries and not overwrite:
+    if output.exists() and any(output.iterdir()) and not overwrite:
         raise refused("holds a model already", "give --overwrite to replace it, or another folder")
 
 

@@ -332,6 +332,19 @@ def test_a_model_that_cannot_be_saved_is_a_storage_error(start: Start) -> None:
         trainer.save_model("file/model")
 
 
+def test_a_folder_that_is_no_model_is_never_replaced_whichever_backend_saves(start: Start) -> None:
+    Path("thesis").mkdir()
+    Path("thesis/chapter.txt").write_text("years of work", "utf-8")
+    Path("link").symlink_to("thesis")
+    Path("file").touch()
+    with start() as trainer:
+        for name in ("thesis", "link", "file"):
+            with pytest.raises(ConfigError, match=f"path = '{name}': is no folder of a saved model"):
+                trainer.save_model(name)
+        assert trainer.save_model("model") == trainer.save_model("model")
+    assert [p.name for p in Path("thesis").iterdir()] == ["chapter.txt"]
+
+
 def test_a_run_that_came_into_the_folder_meanwhile_is_not_replaced(start: Start) -> None:
     first, second = start(), start()
     first.train()
