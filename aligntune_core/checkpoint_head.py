@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ _SUFFIXES = (
 )
 
 _BY_TOKEN = ("ForTokenClassification", "ForMaskedLM")
+
+log = logging.getLogger("aligntune")
 
 AGAIN = "download or copy the model again"
 
@@ -111,7 +115,7 @@ def _kind(config: Mapping[str, Any], name: str) -> str:
 
 def _head(config: Mapping[str, Any], name: str, trust_remote_code: bool) -> CheckpointHead:
     if config.get("auto_map") and not trust_remote_code:
-        remedy = "read the model's code first, then set trust_remote_code: true"
+        remedy = "read the model's code first, then set trust_remote_code: true (--trust-remote-code)"
         raise _fail(name, "it runs its own Python code, and trust_remote_code is off", remedy)
     kind = _kind(config, name)
     labels = _labels(config) if kind == "classification" else None
@@ -176,7 +180,8 @@ def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> Check
             name, "this folder does not exist, and a hub name needs huggingface_hub", "give a folder"
         ) from error
     try:
-        path = hf_hub_download(name, "config.json", revision=revision)
+        with _one_line_of_retries(name):
+            path = hf_hub_download(name, "config.json", revision=revision)
     except EntryNotFoundError as error:
         if "offline" not in str(error).lower() and "connect" not in str(error).lower():
             raise _fail(name, "this hub repository has no config.json", "give a transformers model") from error
@@ -184,6 +189,32 @@ def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> Check
     except Exception as error:  # every failure of the hub ends in the same advice, with its own cause
         raise _unreachable(name) from error
     return _head(_read_json(Path(path), name), name, trust_remote_code)
+
+
+class _OneLine(logging.Filter):
+    """In the place of all that the hub's library says while it tries again and again, one line of ours."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self._model, self._told = model, False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            return True
+        if not self._told:
+            log.warning("there is no folder %s here, and the hub does not answer; it is asked again", self._model)
+        self._told = True
+        return False
+
+
+@contextlib.contextmanager
+def _one_line_of_retries(model: str) -> Iterator[None]:
+    library, told = logging.getLogger("huggingface_hub.utils._http"), _OneLine(model)
+    library.addFilter(told)
+    try:
+        yield
+    finally:
+        library.removeFilter(told)
 
 
 def _unreachable(name: str) -> ConfigError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from aligntune_core.algorithms import canonical
-from aligntune_core.checkpoint_head import check_base, model_folders
+from aligntune_core.checkpoint_head import CheckpointHead, check_base, model_folders
 from aligntune_core.checks import (
     check_adapter,
     check_objects,
@@ -25,12 +25,12 @@ from aligntune_core.checks import (
     run_folder,
     selector_of,
 )
-from aligntune_core.config import Layer, check_effects
+from aligntune_core.config import Layer, TrainingConfig, check_effects
 from aligntune_core.data.read import load_rows
 from aligntune_core.environment import detect
 from aligntune_core.errors import BackendUnavailableError, ConfigError
 from aligntune_core.installed import default_registry
-from aligntune_core.plan import Plan, versions_of
+from aligntune_core.plan import Plan, origins_of, versions_of
 from aligntune_core.plugins import BackendRegistry, load_extension
 from aligntune_core.rewarding import check_reward_model, check_rollouts, fitted, resolve_rewards
 from aligntune_core.runs.folder import STAGING, check_folder, leaving_no_trace
@@ -93,6 +93,7 @@ def make_plan(
     check_task(config, task, model_type)
     selection = choose_again(selection, name, task, model_type, **place)
     log.log(logging.WARNING if selection.note else logging.INFO, "%s: %s", name, selection)
+    _tell_kinds(config, head, task, model_type)
     chosen = registry.backends[selection.backend]
     config = config_for(name, chosen, layers).settled(quantised=head.quantised, adapter=head.base is not None)
     config = fitted(config, environment)
@@ -104,10 +105,19 @@ def make_plan(
         algorithm=name, task=task, model_type=model_type, config=config, selection=selection, environment=environment,
         rows=rows, run_dir=run_dir, resumption=resumption, model=model, versions=versions_of(chosen.distribution),
         plugins=registry.snapshot(), trackers=trackers, rewards=rewards,
+        origin=origins_of(config, head.base),
     )  # fmt: skip
     if resumption.run is not None:
         check_unchanged(resumption.run, plan.record())
     return plan
+
+
+def _tell_kinds(config: TrainingConfig, head: CheckpointHead, task: str, model_type: str) -> None:
+    """Which task and which type of model it is, and who says so."""
+    told = "read off the rows" if config.task_type is None else "as set"
+    known = "read off the model" if config.model_name is None else "read off the checkpoint"
+    kind = "as set" if config.model_type else known if head.model_type else "assumed"
+    log.info("task %s, %s; model type %s, %s", task, told, model_type, kind)
 
 
 def request_of(plan: Plan) -> TrainRequest:

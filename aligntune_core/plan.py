@@ -12,6 +12,7 @@ from typing import Any
 
 from aligntune_core.config import TrainingConfig
 from aligntune_core.data.read import Rows
+from aligntune_core.data.source import find_source
 from aligntune_core.environment import Environment
 from aligntune_core.plugins import Extension
 from aligntune_core.rewards.bound import BoundReward
@@ -35,6 +36,7 @@ class Plan:
     resumption: Resumption
     versions: Mapping[str, str]
     plugins: tuple[Mapping[str, str], ...]
+    origin: Mapping[str, Any]
     trackers: tuple[Extension, ...] = ()
     rewards: tuple[BoundReward, ...] = ()
     model: Any = None
@@ -65,20 +67,34 @@ class Plan:
             "versions": dict(self.versions),
             "plugins": [dict(p) for p in self.plugins],
             "data": self.rows.summary(),
-            "origin": self._origin(),
+            "origin": dict(self.origin),
             "seed": self.config.seed,
             "world_size": self.environment.world_size,
         }
 
-    def _origin(self) -> dict[str, str]:
-        """Which names of the settings are those of the hub, and which are paths here: a model card tells the first."""
-        named = {name: getattr(self.config, name) for name in ("model_name", "dataset_name", "eval_dataset_name")}
-        several = {name: (value,) if isinstance(value, str) else value for name, value in named.items() if value}
-        return {name: "local" if any(map(_is_here, values)) else "hub" for name, values in several.items()}
 
+def origins_of(config: TrainingConfig, base: str | None) -> dict[str, Any]:
+    """Which names of the settings are those of the hub, and which are local: a model card tells the first as they are.
 
-def _is_here(name: str) -> bool:
-    return Path(name).expanduser().exists() or "*" in name
+    Args:
+        config: settled settings, whose model and rows were found.
+        base: the model under the adapter that is trained on.
+
+    Returns:
+        `hub` or `local` for each setting that names a model or data, for several data sets a list; and for `base`.
+    """
+    models = {"model_name": config.model_name, "reward_model_name": getattr(config, "reward_model_name", None)}
+    found: dict[str, Any] = {
+        name: "local" if Path(value).expanduser().exists() else "hub"
+        for name, value in {**models, "base": base}.items()
+        if value
+    }
+    kinds = ["hub" if find_source(name).kind == "hub" else "local" for name in config.dataset_names]
+    if kinds:
+        found["dataset_name"] = kinds[0] if isinstance(config.dataset_name, str) else kinds
+    if config.eval_dataset_name:
+        found["eval_dataset_name"] = "hub" if find_source(config.eval_dataset_name).kind == "hub" else "local"
+    return found
 
 
 def versions_of(distribution: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aligntune_core.config.settings import resume_value
-from aligntune_core.errors import AlignTuneError, ConfigError, PluginContractError, RunInterrupted, StorageError
+from aligntune_core.errors import AlignTuneError, ConfigError, PluginContractError, RunInterrupted, StorageError, told
 from aligntune_core.plan import Plan
 from aligntune_core.plugins.checked import CheckedTrainer
 from aligntune_core.runs import metrics
@@ -26,7 +26,7 @@ from aligntune_core.runs.progress import default_progress
 from aligntune_core.runs.recorder import Recorder
 from aligntune_core.runs.resume import Resumption, check_unchanged, find_resumption, tell_changes
 from aligntune_core.runs.signals import stop_signals
-from aligntune_core.runs.storage import is_storage_error, storage_error
+from aligntune_core.runs.storage import is_replaceable, is_storage_error, storage_error
 from aligntune_core.selector import Selection
 from aligntune_core.values import Callback, TrainResult
 
@@ -144,7 +144,7 @@ class Trainer:
             model_path=None,
         )
         if resumption.checkpoint is not None:
-            log.info("going on from %s", resumption.checkpoint)
+            log.info("going on from %s, with the weights that are in it", resumption.checkpoint)
             tell_changes(resumption.run or {}, self._plan.record())
         for name in (METRICS, SAMPLES) if folder.writes else ():
             metrics.rewind(self._absolute / name, recorder.steps_done)
@@ -228,8 +228,8 @@ class Trainer:
 
     def _record_failure(self, folder: RunFolder, recorder: Recorder, error: BaseException) -> None:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        told = isinstance(error, AlignTuneError | KeyboardInterrupt)
-        log.error("%s", error if told else "".join(traceback.format_exception(error)))
+        known = isinstance(error, AlignTuneError | KeyboardInterrupt)
+        log.error("%s", error if known else "".join(traceback.format_exception(error)))
         folder.drop_staging()
         try:
             folder.write(status=status, steps_done=recorder.steps_done, error=str(error) or type(error).__name__)
@@ -247,8 +247,8 @@ class Trainer:
             write_report(self._absolute)
         except ImportError as error:
             log.info("no report.html: %s is not installed; pip install 'aligntune[report]'", error.name)
-        except Exception:  # noqa: BLE001 - a picture that cannot be drawn must not fail a run
-            log.warning("no report.html: %s", traceback.format_exc())
+        except Exception as error:
+            log.warning("no report.html: %s", told(error), exc_info=True)  # log.txt has the traceback
 
     def _result_of(self, run: Mapping[str, Any]) -> TrainResult:
         rows = metrics.read(self._absolute / METRICS)
@@ -281,9 +281,13 @@ class Trainer:
         """Write the model, as it is now, so that it loads again; returns the folder.
 
         Raises:
+            ConfigError: a file is there, or a folder with something else than a saved model.
             StorageError: it cannot be written.
         """
         target = Path(path)
+        if not is_replaceable(target):
+            problem = "is no folder of a saved model, and would be replaced"
+            raise ConfigError(problem, "give a folder that does not exist yet", field="path", value=str(path))
         try:
             self._ready.save(target.absolute())
         except StorageError:
@@ -309,7 +313,7 @@ class Trainer:
             raise ConfigError("there is no saved model yet", "train first", field="repo_id", value=repo_id)
         from aligntune_core.runs import card, hub
 
-        return hub.upload(repo_id, folder, card.Card.of_model(folder).text(), private=private)
+        return hub.upload(repo_id, folder, card.Card.of_model(folder), private=private)
 
     def close(self) -> None:
         """Let go of the model."""

@@ -12,6 +12,7 @@ from aligntune_core.selector import AUTO
 from aligntune_core.values import Sampling
 
 Command = Callable[..., Any]
+NO_TEXT = "{} is no UTF-8 text; convert it"
 
 
 def _finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
@@ -55,6 +56,18 @@ def opening_options(command: Command) -> Command:
 def asking_options(command: Command) -> Command:
     """Options that say how it answers, and who opens it."""
     return _with((*_OPTIONS, *_OPENING), command)
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse what a tokenizer cannot read: bytes that were no UTF-8, and halves of characters.
+
+    Raises:
+        click.UsageError: `what` holds such.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise click.UsageError(NO_TEXT.format(what)) from error
 
 
 def sampling_of(max_tokens: int | None, temperature: float | None, top_p: float | None, seed: int | None) -> Sampling:

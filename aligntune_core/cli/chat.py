@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aligntune_core.cli.asking import asking_options, sampling_of
+from aligntune_core.cli.asking import asking_options, check_text, sampling_of
 from aligntune_core.cli.untrusted import visible
 from aligntune_core.errors import ConfigError
 
@@ -43,7 +43,7 @@ def chat(
     sampling = sampling_of(max_tokens, temperature, top_p, seed)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError(f"chat needs a terminal; use: aligntune generate {model} -")
-    saved = find_saved(model, trust_remote_code=trust_remote_code or None)
+    saved = find_saved(model, trust_remote_code=trust_remote_code)
     if saved.head.model_type == "classification":
         problem = "it gives labels or scores, and holds no conversation"
         raise ConfigError(problem, "use 'aligntune generate'", field="model", value=model)
@@ -82,9 +82,13 @@ def _lines() -> Iterator[str]:
     while True:
         try:
             line = input("\n> ").strip()
+            check_text(line, "that line")
         except EOFError:
             click.echo()
             return
+        except (UnicodeDecodeError, click.UsageError):
+            click.echo("that line is no UTF-8 text, and was not asked")
+            continue
         except KeyboardInterrupt:
             click.echo()
             raise

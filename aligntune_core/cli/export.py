@@ -48,7 +48,7 @@ def export(
     if dtype and not merge:
         raise click.UsageError("--dtype has no effect without --merge; give both, or leave it out")
     show_messages()
-    saved = find_saved(model, trust_remote_code=trust_remote_code or None)
+    saved = find_saved(model, trust_remote_code=trust_remote_code)
     target = exporting.default_output(saved, merge=merge) if output is None else output.expanduser()
     done = exporting.export(
         saved, target, merge=merge, dtype=dtype, overwrite=overwrite, backend=backend, trust=trust_remote_code

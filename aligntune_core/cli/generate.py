@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from aligntune_core.cli.asking import asking_options, sampling_of
-from aligntune_core.cli.output import json_option
+from aligntune_core.cli.asking import NO_TEXT, asking_options, check_text, sampling_of
+from aligntune_core.cli.output import json_option, print_json
 from aligntune_core.cli.untrusted import visible
 
 
@@ -46,13 +46,13 @@ def generate(
 
     sampling = sampling_of(max_tokens, temperature, top_p, seed)
     asked = [_conversation(text) if messages else text for text in _texts(prompts)]
-    saved = find_saved(model, trust_remote_code=trust_remote_code or None)
+    saved = find_saved(model, trust_remote_code=trust_remote_code)
     opened = open_saved(saved, backend=backend, system_prompt=system_prompt, trust=trust_remote_code)
     with contextlib.closing(opened):
         answers = opened.predict(asked, sampling)
     if as_json:
         pairs = [{"prompt": question, "answer": answer} for question, answer in zip(asked, answers, strict=True)]
-        click.echo(visible(json.dumps({"model": saved.model, "answers": pairs}, indent=2, ensure_ascii=False)))
+        print_json({"model": saved.model, "answers": pairs})
         return
     for number, (question, answer) in enumerate(zip(asked, answers, strict=True)):
         if len(asked) > 1:
@@ -69,33 +69,51 @@ def _texts(prompts: tuple[str, ...]) -> list[str]:
     """
     found: list[str] = []
     for prompt in prompts:
-        found += [line.rstrip("\r\n") for line in sys.stdin if line.strip()] if prompt == "-" else [prompt]
+        found += _read_lines() if prompt == "-" else [prompt]
     if not found:
         remedy = "write one, or - to read them from standard input, one a line"
         raise click.UsageError(f"there is no prompt; {remedy}")
     if any(not text.strip() for text in found):
         raise click.UsageError("a prompt is empty; write what the model is to answer")
+    for text in found:
+        check_text(text, "a prompt")
     return found
+
+
+def _read_lines() -> list[str]:
+    """The lines of standard input that are not empty.
+
+    Raises:
+        click.UsageError: they are no UTF-8.
+    """
+    try:
+        return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError as error:
+        raise click.UsageError(NO_TEXT.format("standard input")) from error
 
 
 def _conversation(text: str) -> list[dict[str, Any]]:
     """A conversation that was given as JSON.
 
     Raises:
-        click.UsageError: it is none.
+        click.UsageError: it is none, or a role or a content is wrong.
     """
+    from aligntune_core.data.parts import messages_of
+
+    remedy = 'write it as [{"role": "user", "content": "…"}], or leave out --messages'
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    whole = (
-        isinstance(found, list) and found and all(isinstance(m, dict) and {"role", "content"} <= set(m) for m in found)
-    )
-    if not whole:
-        shown = visible(text[:60])
-        remedy = '[{"role": "user", "content": "…"}]'
-        raise click.UsageError(f"'{shown}' is no conversation; write it as {remedy}, or leave out --messages")
-    return list(found)
+    if not isinstance(found, list):
+        raise click.UsageError(f"'{visible(text[:60])}' is no conversation; {remedy}")
+    try:
+        messages = messages_of(found, "--messages")
+    except ValueError as error:
+        raise click.UsageError(f"{str(error).removeprefix('column ')}; {remedy}") from error
+    for message in messages:
+        check_text(message["content"], "a message")
+    return messages
 
 
 def _shown(answer: Any) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
+from aligntune_core.cli.untrusted import in_a_line, visible
+
 
 def print_json(content: Any) -> None:
-    """Print as JSON, one document."""
-    click.echo(json.dumps(content, indent=2, default=str, ensure_ascii=False))
+    """Print as JSON, one document; what a terminal would obey is written as JSON's escapes."""
+    click.echo(visible(json.dumps(content, indent=2, default=str, ensure_ascii=False)))
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -43,7 +45,7 @@ class Messages(logging.Handler):
             return
         if record.levelno >= logging.WARNING:
             click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
-        click.echo(record.getMessage().strip().split("\n")[-1], err=True)
+        click.echo(in_a_line(record.getMessage().strip()), err=True)  # it may quote data
 
 
 def show_messages(level: int = logging.INFO) -> None:

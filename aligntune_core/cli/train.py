@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +44,30 @@ def train(
 
 def _tell(run_dir: Path, result: TrainResult) -> None:
     """How the run ended, on standard output."""
-    click.echo(f"{result.steps} steps in {result.seconds:.1f} s, {_outcome(run_dir, result)}")
+    from aligntune_core.runs.folder import METRICS
+    from aligntune_core.runs.metrics import read
+
+    rows = read(run_dir / METRICS)
+    steps = f"{result.steps} step{'' if result.steps == 1 else 's'}"
+    click.echo(f"{steps} in {result.seconds:.1f} s, {_outcome(rows, result)}")
+    if held_back := [row for row in rows if row["split"] == "eval"]:
+        _tell_evaluation(held_back[-1], result.steps)
     click.echo(f"model:  {result.model_path}")
     report = run_dir / "report.html"
     click.echo(f"report: {report if report.exists() else 'none (see log.txt)'}")
 
 
-def _outcome(run_dir: Path, result: TrainResult) -> str:
-    """The number that says how good the model is: the last reward, which not every row has, or the final loss."""
-    from aligntune_core.runs.folder import METRICS
-    from aligntune_core.runs.metrics import read
+def _tell_evaluation(row: Mapping[str, Any], steps: int) -> None:
+    """The last numbers on held-back rows; of which step, where that is not the last."""
+    from aligntune_core.runs.progress import measured
 
-    rewards = [row["reward"] for row in read(run_dir / METRICS) if row.get("reward") is not None]
+    when = "" if row["step"] == steps else f" (step {row['step']})"
+    click.echo(f"eval:   {measured(row)}{when}")
+
+
+def _outcome(rows: Sequence[Mapping[str, Any]], result: TrainResult) -> str:
+    """The number that says how good the model is: the last reward, which not every row has, or the final loss."""
+    rewards = [row["reward"] for row in rows if row.get("reward") is not None]
     if result.final_loss is None and rewards:
         return f"final reward {rewards[-1]:.4f}"
     return f"final loss {'none' if result.final_loss is None else f'{result.final_loss:.4f}'}"

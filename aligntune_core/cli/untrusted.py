@@ -1,4 +1,4 @@
-"""What a model wrote, made fit for a terminal: it may hold escape sequences, and a terminal would obey them."""
+"""What a model or a data file says, made fit for a terminal: it would obey escape sequences in it."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u20
 def visible(text: str) -> str:
     """The text with each such character written out, as JSON does."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def in_a_line(text: str) -> str:
+    """The same for one line: line breaks are written out too."""
+    return visible(text).replace("\n", "\\n")

@@ -17,8 +17,10 @@ from typing import Any
 import yaml
 
 from aligntune_core.algorithms import ALGORITHMS
+from aligntune_core.data.source import HUB_NAME, looks_like_path
 from aligntune_core.runs.folder import METRICS, read_run
 from aligntune_core.runs.metrics import read
+from aligntune_core.runs.public import last_part, on_hub, several, told
 from aligntune_core.values import MergeReport
 
 Table = Sequence[Sequence[object]]
@@ -26,8 +28,6 @@ Table = Sequence[Sequence[object]]
 _PLACE = ("step", "epoch", "time", "split")
 _HERE = frozenset({"output_dir", "overwrite", "resume"})
 """Settings that say nothing of the model."""
-_SECRET = re.compile(r"token$|secret|password|passwd|api_?key|credential", re.IGNORECASE)
-_PATH = re.compile(r"(~|\.{1,2})?/\S*")
 _PIPELINES = {
     "text_classification": "text-classification",
     "token_classification": "token-classification",
@@ -89,7 +89,7 @@ class Card:
     def front(self) -> dict[str, Any]:
         """What the hub reads. Unknown things, the licence among them, are left out."""
         found: dict[str, Any] = {
-            "base_model": self._hub_base(),
+            "base_model": self.hub_base(),
             "library_name": "peft" if self.adapter else "transformers",
             "pipeline_tag": self._pipeline(),
             "tags": ["aligntune", *self._tags()],
@@ -98,22 +98,23 @@ class Card:
         }
         return {name: value for name, value in found.items() if value}
 
-    def _origin(self, setting: str) -> str | None:
-        return _part(self.run, "origin").get(setting)
+    def hub_base(self) -> str | None:
+        """The base's name, where it is one on the hub: the run says it, and without a run the disk."""
+        given, origin = _part(self.run, "config").get("model_name"), _part(self.run, "origin")
+        if self.base in (None, given):
+            return next(iter(on_hub(self.run, "model_name")), None)
+        if "base" in origin:
+            return self.base if origin["base"] == "hub" else None
+        here = looks_like_path(str(self.base)) or Path(str(self.base)).expanduser().exists()
+        return self.base if HUB_NAME.match(str(self.base)) and not here else None
 
-    def _hub_base(self) -> str | None:
-        """The base's name, where it is one on the hub."""
-        config = _part(self.run, "config")
-        given = config.get("model_name")
-        if self._origin("model_name") == "hub" and self.base in (None, given):
-            return str(given)
-        known = self.base and re.fullmatch(r"[\w.-]+/[\w.-]+", self.base) and not self.base.startswith(".")
-        return self.base if known and not Path(str(self.base)).exists() else None
+    def base_name(self) -> str | None:
+        """The base's name without folders; None where there is none."""
+        base = self.base or _part(self.run, "config").get("model_name")
+        return self.hub_base() or (last_part(str(base)) if base else None)
 
     def _hub_datasets(self) -> list[str]:
-        config = _part(self.run, "config")
-        named = [config[name] for name in ("dataset_name", "eval_dataset_name") if self._origin(name) == "hub"]
-        return [each for name in named for each in ([name] if isinstance(name, str) else name)]
+        return list(dict.fromkeys([*on_hub(self.run, "dataset_name"), *on_hub(self.run, "eval_dataset_name")]))
 
     def _pipeline(self) -> str | None:
         if self.run.get("algorithm") == "reward":
@@ -134,8 +135,7 @@ class Card:
         numbers = _numbers(last[0]) if last else {}
         if not numbers:
             return []
-        config = _part(self.run, "config")
-        data = _public(config.get("eval_dataset_name") or _part(self.run, "data").get("source") or "rows")
+        data = self._names("eval_dataset_name") or self._names("dataset_name") or "rows"
         task = self._pipeline() or "other"
         result = {
             "task": {"type": task},
@@ -150,9 +150,8 @@ class Card:
         run, config, resolved = self.run, _part(self.run, "config"), _part(self.run, "resolved")
         known = ALGORITHMS.get(str(run.get("algorithm")))
         title = known.title if known else run.get("algorithm")
-        base = self._hub_base() or _public(self.base or config.get("model_name"))
         rows = [
-            ("base model", base),
+            ("base model", self.base_name()),
             ("algorithm", title),
             ("source", known.paper if known else None),
             ("task", run.get("task")),
@@ -174,14 +173,19 @@ class Card:
         config, data = _part(self.run, "config"), _part(self.run, "data")
         if not data:
             return
-        source = ", ".join(_public(name) for name in str(data.get("source") or "").split(", "))
+        source = self._names("dataset_name") or data.get("source")  # a run without the setting had rows in memory
         rows = [("trained on", source, _count(data.get("rows")), data.get("sha256"))]
         if config.get("eval_dataset_name"):
-            rows.append(("evaluated on", _public(config["eval_dataset_name"]), None, None))
+            rows.append(("evaluated on", self._names("eval_dataset_name"), None, None))
         elif config.get("eval_fraction"):
             rows.append(("evaluated on", f"a share of {config['eval_fraction']:g} that was held back", None, None))
         yield "## Data"
         yield _table(("", "name", "rows", "SHA-256"), rows)
+
+    def _names(self, setting: str) -> str:
+        """What a setting names, for a line of text."""
+        value = _part(self.run, "config").get(setting)
+        return ", ".join(map(str, several(told(self.run, setting, value))))
 
     def _held_back(self) -> list[Mapping[str, Any]]:
         return [row for row in self.rows if row.get("split") == "eval"]
@@ -218,7 +222,7 @@ class Card:
         yield " ".join(told)
 
     def _settings(self) -> Iterator[str]:
-        given = {k: _public(v) for k, v in _part(self.run, "given").items() if k not in _HERE}
+        given = {k: told(self.run, k, v) for k, v in _part(self.run, "given").items() if k not in _HERE}
         if not given:
             return
         yield "## Settings"
@@ -236,17 +240,6 @@ def _part(run: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A part of run.json; an early or an edited one may lack it."""
     found = run.get(name)
     return dict(found) if isinstance(found, Mapping) else {}
-
-
-def _public(value: Any) -> Any:
-    """A value without folders and secrets."""
-    if isinstance(value, Mapping):
-        return {k: _public(v) for k, v in value.items() if not _SECRET.search(str(k))}
-    if isinstance(value, list | tuple):
-        return [_public(item) for item in value]
-    if isinstance(value, str) and _PATH.fullmatch(value):
-        return value.rstrip("/").rpartition("/")[2]
-    return value
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:

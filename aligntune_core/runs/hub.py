@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from aligntune_core.errors import ConfigError, gist
+from aligntune_core.runs.card import Card
 
-README = "README.md"
+README, ADAPTER = "README.md", "adapter_config.json"
+_BASE = "base_model_name_or_path"
+
+log = logging.getLogger("aligntune")
 
 
-def upload(repo_id: str, folder: Path, card: str, *, private: bool) -> str:
+def upload(repo_id: str, folder: Path, card: Card, *, private: bool) -> str:
     """Create the repository where there is none, and commit the folder's files with the card; returns its address.
 
     Args:
         repo_id: `name` or `owner/name`.
+        card: of the model; an adapter's base that is local is named as in it, without its folders, and that is told.
         private: one that is there already and public is refused.
 
     Raises:
@@ -26,9 +33,13 @@ def upload(repo_id: str, folder: Path, card: str, *, private: bool) -> str:
     except ImportError as error:
         problem, remedy = "uploading needs huggingface_hub", "pip install huggingface_hub"
         raise ConfigError(problem, remedy, field="repo_id", value=repo_id) from error
-    files = {path.name: str(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != README}
+    files: dict[str, str | bytes] = {
+        path.name: str(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != README
+    }
+    if ADAPTER in files:
+        files[ADAPTER] = _without_place(folder / ADAPTER, card)
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
-    operations.append(CommitOperationAdd(path_in_repo=README, path_or_fileobj=card.encode()))
+    operations.append(CommitOperationAdd(path_in_repo=README, path_or_fileobj=card.text().encode()))
     api = HfApi()
     try:
         address = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -51,6 +62,18 @@ def upload(repo_id: str, folder: Path, card: str, *, private: bool) -> str:
         problem = f"the hub cannot be reached: {gist(error)}"
         raise ConfigError(problem, "try again once there is a connection", field="repo_id", value=repo_id) from error
     return str(address)
+
+
+def _without_place(path: Path, card: Card) -> bytes:
+    """An adapter's settings as they may be read by others: where its base lies on this machine is not told."""
+    content = path.read_bytes()
+    found = json.loads(content)
+    base = found.get(_BASE)
+    if not base or card.hub_base() == base:
+        return content
+    found[_BASE] = card.base_name()
+    log.warning("the adapter's base is local, and uploaded as '%s' without its folder: say where it is", found[_BASE])
+    return json.dumps(found, indent=2, sort_keys=True).encode()
 
 
 def _check_private(api: Any, repo_id: str, *, private: bool) -> None:

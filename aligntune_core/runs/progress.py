@@ -9,6 +9,26 @@ from typing import Any
 from aligntune_core.values import Callback
 
 SHOWN = ("loss", "reward", "learning_rate", "grad_norm", "tokens_per_second")
+MOST = 6
+"""Numbers of an evaluation that are shown beside its loss and reward."""
+_MEASURES = ("rewards/accuracies",)
+"""Names with a / are parts of another number, but for these."""
+_DETAILS = frozenset(
+    {
+        *(
+            "step",
+            "epoch",
+            "time",
+            "num_tokens",
+            "entropy",
+            "mean_token_accuracy",
+            "reward_std",
+            "frac_reward_zero_std",
+        ),
+        *("min_reward", "max_reward", "non_score_reward", "values_mean", "returns_mean", "explained_variance"),
+    }
+)
+"""What an evaluation counts on its way, and what does not say how good the model is."""
 
 
 def _number(name: str, value: float) -> str:
@@ -17,11 +37,19 @@ def _number(name: str, value: float) -> str:
     return f"{name} {value:.4g}"
 
 
+def measured(row: Mapping[str, Any]) -> str:
+    """What an evaluation found: its loss or reward, then what else says how good the model is, rounded."""
+    own = [name for name in row if name not in (*SHOWN, *_DETAILS) and ("/" not in name or name in _MEASURES)]
+    numbers = {name: row.get(name) for name in (*SHOWN, *own)}
+    return "  ".join([_number(name, n) for name, n in numbers.items() if isinstance(n, int | float)][: MOST + 1])
+
+
 def line_of(row: Mapping[str, Any], steps_planned: int) -> str:
     """A row of metrics as one line of text."""
-    numbers = [_number(name, row[name]) for name in SHOWN if isinstance(row.get(name), int | float)]
-    head = "eval " if row["split"] == "eval" else ""
-    return f"{head}step {row['step']}/{steps_planned}  " + "  ".join(numbers)
+    place = f"step {row['step']}/{steps_planned}  "
+    if row["split"] == "eval":
+        return f"eval {place}{measured(row)}"
+    return place + "  ".join(_number(name, row[name]) for name in SHOWN if isinstance(row.get(name), int | float))
 
 
 class PlainProgress(Callback):
@@ -63,12 +91,12 @@ class RichProgress(Callback):
         self._bar.update(self._task, completed=step)
 
     def row(self, row: Mapping[str, Any]) -> None:
-        shown = ("loss", "tokens_per_second") if row["split"] == "train" else ("loss",)
-        numbers = [_number(name, row[name]) for name in shown if isinstance(row.get(name), int | float)]
         if row["split"] == "eval":
-            self._bar.console.print(f"eval at step {row['step']}: " + "  ".join(numbers), highlight=False)
-        else:
-            self._bar.update(self._task, numbers="  ".join(numbers))
+            self._bar.console.print(f"eval at step {row['step']}: {measured(row)}", highlight=False, markup=False)
+            return
+        shown = ("loss", "tokens_per_second")
+        numbers = [_number(name, row[name]) for name in shown if isinstance(row.get(name), int | float)]
+        self._bar.update(self._task, numbers="  ".join(numbers))
 
     def stop(self) -> None:
         self._bar.stop()

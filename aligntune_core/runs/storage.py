@@ -51,6 +51,18 @@ def writing(path: Path) -> Iterator[None]:
         raise storage_error(path, error) from error
 
 
+def is_replaceable(path: Path) -> bool:
+    """Whether a saved model may be put there: nothing is there, or an empty folder, or a saved model and no more.
+
+    Whatever else is in a folder is the user's.
+    """
+    if path.is_symlink() or not path.is_dir():
+        return not (path.is_symlink() or path.exists())
+    entries = list(path.iterdir())
+    model = any(entry.name in ("config.json", "adapter_config.json") for entry in entries)
+    return not entries or (model and all(entry.is_file() for entry in entries))
+
+
 def sync_folder(path: Path) -> None:
     """Make renames in a folder durable, where the file system can."""
     with contextlib.suppress(OSError):

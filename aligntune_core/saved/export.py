@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aligntune_core.errors import AlignTuneError, ConfigError, StorageError
 from aligntune_core.runs.card import Card
-from aligntune_core.runs.storage import is_storage_error, storage_error, sync_folder, write_text
+from aligntune_core.runs.storage import is_replaceable, is_storage_error, storage_error, sync_folder, write_text
 from aligntune_core.saved.find import Saved, find_saved
 from aligntune_core.saved.opening import open_saved
 from aligntune_core.selector import AUTO
@@ -33,7 +33,8 @@ class Exported:
 
 def default_output(saved: Saved, *, merge: bool) -> Path:
     """A folder beside the run's or the model's."""
-    place = (saved.run_dir or saved.folder or Path(saved.name)).absolute()
+    place = saved.run_dir or saved.folder or Path(saved.name)
+    place = place.absolute() if place.name not in ("", "..") else place.resolve()
     checkpoint = f"-{Path(saved.model).name}" if saved.step is not None else ""
     return place.with_name(f"{place.name}{checkpoint}-{'merged' if merge else 'exported'}")
 
@@ -114,33 +115,34 @@ def _check_place(saved: Saved, output: Path, *, overwrite: bool) -> None:
 
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise refused("is no folder")
+    target, here = output.resolve(), Path.cwd()
+    if target == here or target in here.parents:
+        raise refused("is the folder that you are in, and would be replaced")
     used = [Path(name).expanduser() for name in (saved.model, saved.head.base) if name]
     used += [saved.run_dir] if saved.run_dir else []
-    target = output.resolve()
     for path in (p.resolve() for p in used if p.exists()):
         if target == path or target in path.parents:
             raise refused(f"{path} would be replaced, which is exported")
-    entries = list(output.iterdir()) if output.is_dir() else []
-    model = any(e.name in ("config.json", "adapter_config.json") for e in entries) and all(e.is_file() for e in entries)
-    if entries and not model:
+    if not is_replaceable(output):
         raise refused("holds something else than a saved model")
-    if entries and not overwrite:
+    if output.exists() and any(output.iterdir()) and not overwrite:
         raise refused("holds a model already", "give --overwrite to replace it, or another folder")
 
 
 @contextlib.contextmanager
 def _placed(output: Path) -> Iterator[Path]:
     """A path to write to; moved to `output` at the end, and removed where anything fails or is stopped."""
-    part = output.with_name(f".{output.name}.part")
+    target = output.resolve()  # a name such as a/.. has none of its own
+    part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    missing = [folder for folder in output.absolute().parents if not folder.exists()]
+    missing = [folder for folder in target.parents if not folder.exists()]
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        if output.exists():
-            shutil.rmtree(output)
-        part.replace(output)
-        sync_folder(output.parent)
+        if target.exists():
+            shutil.rmtree(target)
+        part.replace(target)
+        sync_folder(target.parent)
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
         for folder in missing:

@@ -25,8 +25,9 @@ OPENED = frozenset(
         "eval_batch_size",
         "max_seq_length",
     }
-) - {"chat_template", "model_name", "task_type", "model_type"}
-"""The settings of a run that say how its model is loaded and asked."""
+) - {"chat_template", "model_name", "task_type", "model_type", "trust_remote_code"}
+"""The settings of a run that say how its model is loaded and asked. `run.json` comes with the model, so it never
+consents to running code; who opens the model does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +76,23 @@ class Saved:
         return bool(shape) and not shape.endswith("messages")
 
     def settings(self) -> dict[str, Any]:
-        """The settings of its run that say how it is loaded and asked."""
+        """The settings of its run that say how it is loaded and asked; none of them makes foreign code run."""
         config = self.run.get("config")
-        return {k: v for k, v in config.items() if k in OPENED} if isinstance(config, Mapping) else {}
+        found = {k: v for k, v in config.items() if k in OPENED} if isinstance(config, Mapping) else {}
+        if "/" in str(found.get("attn_implementation")):  # a kernel from the hub or a folder, which is code
+            del found["attn_implementation"]
+        return found
 
 
-def find_saved(name: str, *, trust_remote_code: bool | None = None) -> Saved:
+def find_saved(name: str, *, trust_remote_code: bool = False) -> Saved:
     """Find a model and look at its files; nothing is loaded.
 
     Args:
         name: a run folder, a checkpoint in it, a model folder, or a hub name.
-        trust_remote_code: None: as its run had it, else not.
+        trust_remote_code: take a model that brings Python code; what its run was allowed says nothing here.
 
     Raises:
-        ConfigError: there is none, the run has saved none yet, or its files are broken.
+        ConfigError: there is none, the run has saved none yet, its files are broken, or it brings code.
     """
     path = Path(name).expanduser()
     if not path.exists() and len(path.parts) > 1 and path.parent.is_dir():  # like a hub's name, and meant as a folder
@@ -98,10 +102,8 @@ def find_saved(name: str, *, trust_remote_code: bool | None = None) -> Saved:
     run = read_run(run_dir) if path.is_dir() else None
     if run is not None:
         _check_usable(path, run_dir, name)
-    trusted = (run or {}).get("config", {}).get("trust_remote_code", False)
-    trust = bool(trusted) if trust_remote_code is None else trust_remote_code
     model = model_folder(name)
-    head = read_head(model, None, trust_remote_code=trust)
+    head = read_head(model, None, trust_remote_code=trust_remote_code)
     return Saved(model, head, run_dir if run is not None else None, run or {})
 
 

@@ -27,7 +27,8 @@ def open_saved(
         saved: what `find_saved` gave.
         backend: who opens it; auto: who trained it, else the first backend that can.
         system_prompt: instead of the run's.
-        trust: run Python code that comes with the model; a run that did is trusted again.
+        trust: run Python code that comes with the model. Off, whatever `run.json` says: it lies beside the model,
+            and who made the one made the other.
 
     Raises:
         BackendUnavailableError, NoBackendError, UnknownBackendError: nobody can open it here.
@@ -38,7 +39,7 @@ def open_saved(
         raise ConfigError(problem, remedy, field="system_prompt", value=system_prompt)
     environment, registry = detect(), default_registry()
     chosen = _choose(registry, environment, saved, backend)
-    config = settings_of(saved, system_prompt=system_prompt, trust_remote_code=trust or None)
+    config = settings_of(saved, system_prompt=system_prompt, trust_remote_code=trust)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     request = OpenRequest(
         model=saved.model,

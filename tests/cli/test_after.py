@@ -56,6 +56,8 @@ def error_of(result: tuple[int, str, str], code: int = 2) -> str:
 
 # generate
 
+CHAT = '[{"role": "user", "content": "Hi"}]'
+
 
 def test_one_prompt_gives_its_answer_alone(trained: Path, cli: Cli) -> None:
     assert cli("generate", "run", "Why?") == (0, "answer 4\n", "")
@@ -69,6 +71,14 @@ def test_prompts_are_read_from_standard_input(trained: Path, cli: Cli, monkeypat
     monkeypatch.setattr(sys, "stdin", io.StringIO("Why?\n\nHow?\n"))
     answers = json.loads(cli("generate", "run", "-", "--json")[1])["answers"]
     assert [pair["prompt"] for pair in answers] == ["Why?", "How?"]
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_no_text_are_refused(
+    trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Why?\nabc\xff\n"), "utf-8", errors))
+    assert "is no UTF-8 text; convert it" in error_of(cli("generate", "run", "-"))
 
 
 def test_the_model_folder_of_a_run_means_the_run(trained: Path, cli: Cli) -> None:
@@ -108,6 +118,12 @@ def test_what_a_terminal_would_obey_is_written_out(text: str, shown: str | None)
         (["Why?", "--temperature", "nan"], "Invalid value for '--temperature'"),
         (["Why?", "--max-tokens", "0"], "Invalid value for '--max-tokens'"),
         (["Why?", "--messages"], "'Why?' is no conversation"),
+        (['[{"role": "alien", "content": "Hi"}]', "--messages"], "message 1: role 'alien' is none of system, "),
+        (['[{"role": 3, "content": "Hi"}]', "--messages"], "message 1: role 3 is none of "),
+        (['[{"role": "user", "content": null}]', "--messages"], "message 1: content is null, expected text"),
+        ([CHAT, '[{"role": "user", "content": {"a": 1}}]', "--messages"], "content is a mapping, expected text"),
+        ([CHAT.replace("Hi", "\\ud800"), "--messages"], "a message is no UTF-8 text; convert it"),
+        (["a\udcff"], "a prompt is no UTF-8 text; convert it"),
         (["Why?", "--system-prompt", "Be brief."], "this model is not asked in conversations; leave it out"),
         (["Why?", "--backend", "fke"], "no backend has this name; did you mean 'fake'?"),
     ],
@@ -128,11 +144,55 @@ def test_a_folder_that_is_misspelt_is_not_asked_of_the_hub(trained: Path, cli: C
     assert told == "model_name = 'run/modle': this folder does not exist; did you mean 'run/model'?"
 
 
+def test_a_hub_that_does_not_answer_is_told_in_one_line(
+    trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the library waits 23 s in all
+    hub.close_session()
+    code, out, err = cli("generate", "runs/first", "Why?")
+    hub.close_session()
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "warning: there is no folder runs/first here, and the hub does not answer; it is asked again",
+        "error: model_name = 'runs/first': it is no local folder, not in the cache, and the hub did not give it; "
+        "check the spelling and the connection, or give a local folder",
+    ]
+
+
 def test_a_damaged_checkpoint_is_refused(trained: Path, cli: Cli) -> None:
     Path("run/checkpoint-2/state.json").write_text("{}", "utf-8")
     told = error_of(cli("generate", "run/checkpoint-2", "Why?"))
     assert "state.json " in told
     assert told.endswith("; give another checkpoint, or the run")
+
+
+def test_code_that_comes_with_a_model_needs_consent_each_time_whatever_its_run_json_says(
+    trained: Path, cli: Cli, use_registry: Use
+) -> None:
+    seen: list[OpenRequest] = []
+
+    class Asked(FakeBackend):
+        @hookimpl
+        def open_model(self, request: OpenRequest) -> FakeModel:
+            seen.append(request)
+            return FakeModel(request)
+
+    use_registry(fake=Asked())
+    record = Path("run/run.json")
+    run = json.loads(record.read_text("utf-8"))
+    run["config"] |= {"trust_remote_code": True, "attn_implementation": "evil/kernel"}
+    record.write_text(json.dumps(run), "utf-8")
+    assert cli("generate", "run", "Why?")[0] == 0  # its tokenizer may still have code: nobody consented to that
+    assert (seen[-1].config.trust_remote_code, seen[-1].config.attn_implementation) == (False, None)
+    config = Path("run/model/config.json")
+    config.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"auto_map": {"AutoConfig": "evil.C"}}))
+    for command in (("generate", "run", "Why?"), ("export", "run"), ("export", "run", "--merge", "--dtype", "float32")):
+        assert "it runs its own Python code, and trust_remote_code is off" in error_of(cli(*command))
+        assert cli(*command, "--trust-remote-code")[0] == 0
+    assert seen[-1].config.trust_remote_code
 
 
 def test_a_backend_that_is_gone_is_named(trained: Path, cli: Cli, use_registry: Use) -> None:
@@ -191,6 +251,20 @@ def test_a_folder_that_is_no_saved_model_or_is_the_source_is_never_replaced(
     before = tree(Path())
     assert error_of(cli("export", "run", "--output", place, "--overwrite")).startswith(f"output = '{place}': ")
     assert tree(Path()) == before
+
+
+def test_the_folder_that_one_is_in_is_not_replaced_and_may_be_named_by_dots(
+    trained: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("empty").mkdir()
+    monkeypatch.chdir("empty")
+    for place in (".", "..", "/"):
+        assert "is the folder that you are in" in error_of(cli("export", "../run", "--output", place))
+    assert cli("export", "../run", "--output", "new/sub/..")[0] == 0
+    assert (Path("new") / "state.json").exists()
+    monkeypatch.chdir("../run/model")
+    assert cli("export", "..")[0] == 0
+    assert Path("../../run-exported/state.json").exists()
 
 
 class FullDiskModel(FakeModel):

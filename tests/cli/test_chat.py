@@ -63,11 +63,11 @@ class Terminal:
         while (place := self.shown.find(text, self._read)) < 0:
             assert time.monotonic() < end, f"{text!r} did not come; there is {self.shown[self._read :]!r}"
             if select.select([self._ours], [], [], 0.1)[0]:
-                self.shown += os.read(self._ours, 4096).decode()
+                self.shown += os.read(self._ours, 4096).decode(errors="replace")
         self._read = place + len(text)
 
     def type(self, text: str) -> None:
-        os.write(self._ours, text.encode())
+        os.write(self._ours, text.encode(errors="surrogateescape"))
 
     def ended(self) -> int:
         """The exit code."""
@@ -121,6 +121,14 @@ def test_the_terminal_is_given_no_escape_sequence(terminal: Callable[[], Termina
     chat.wait_for(r"1: \u001b[31mred\u0007")
     assert "\x1b[31m" not in chat.shown
     assert "\x07" not in chat.shown
+
+
+def test_a_line_that_is_no_text_is_not_asked_and_the_conversation_goes_on(terminal: Callable[[], Terminal]) -> None:
+    chat = terminal()
+    chat.type("a\udcffb\n")
+    chat.wait_for("that line is no UTF-8 text, and was not asked")
+    chat.type("Why?\n")
+    chat.wait_for("\r\n1: ")
 
 
 def test_ctrl_d_leaves_with_0_and_ctrl_c_with_130(terminal: Callable[[], Terminal]) -> None:

@@ -14,13 +14,14 @@ from typing import Any
 import click
 import pytest
 
-from aligntune_core import Availability, Support
+from aligntune_core import Availability, Support, TrainRequest, hookimpl
 from aligntune_core.cli.main import COMMANDS, app, run
 from aligntune_core.cli.train import train
 from aligntune_core.config import CONFIGS
 from aligntune_core.config.aliases import ALIASES
 from aligntune_core.plugins import BackendRegistry
 from aligntune_core.testing import FakeBackend
+from aligntune_core.testing.fake_backend import FakeTrainer
 
 Use = Callable[..., BackendRegistry]
 ILL = Availability(False, "it is ill", "mend it")
@@ -70,6 +71,22 @@ def errors_of(result: tuple[int, str, str], code: int) -> list[str]:
     lines = result[2].splitlines()
     assert all(line.startswith("error: ") for line in lines), lines
     return [line.removeprefix("error: ") for line in lines]
+
+
+def test_what_data_say_can_neither_command_the_terminal_nor_hide_a_line(
+    use_registry: Use, cli: Cli, flags: list[str], tmp_path: Path
+) -> None:
+    use_registry(fake=FakeBackend())
+    column = "\x1b[2J\u202e\x9b31m\ncol"
+    rows = tmp_path / "odd.jsonl"
+    rows.write_text(json.dumps({"prompt": "Why?", "completion": "So.", column: 1}) + "\n", "utf-8")
+    code, _, err = cli("train", *flags, f"--dataset-name={rows}", "--dry-run")
+    assert code == 0
+    assert f"{rows}: 1 rows, read as " in err
+    assert r"columns not used: \u001b[2J\u202e\u009b31m\ncol" in err.splitlines()[0]
+    found = cli("preview", *flags[:1], f"--dataset-name={rows}", "--json")
+    assert data_of(found)["columns"]["unused"] == [column]
+    assert not set("\x1b\u202e\x9b") & set(found[1] + err)
 
 
 # JSON
@@ -385,6 +402,34 @@ def test_train_trains_and_says_where_everything_is(use_registry: Use, cli: Cli, 
     assert "model:  run/model" in out
     assert "8 rows, read as prompt_completion" in err
     assert "step 4/4  loss 0.25" in err
+
+
+class Measuring(FakeBackend):
+    """A backend whose evaluation finds more than a loss."""
+
+    @hookimpl
+    def build_trainer(self, request: TrainRequest) -> FakeTrainer:
+        found = {"loss": 0.69361, "f1_macro": 0.73333333, "exact_match": 0.5, "num_tokens": 99.0, "entropy": 1.0}
+        trainer = super().build_trainer(request)
+        trainer.evaluate = lambda: found | {"completions/mean_length": 4.0}  # type: ignore[method-assign]
+        return trainer
+
+
+def test_train_tells_task_and_model_type_with_who_says_so_and_what_an_evaluation_finds(
+    use_registry: Use, cli: Cli, flags: list[str]
+) -> None:
+    use_registry(fake=Measuring())
+    _, out, err = cli(
+        "train", *flags[:-3], "--max-steps=1", "--eval-steps=1", "--logging-steps=1", "--eval-fraction=0.2"
+    )
+    told = "task instruction_following, read off the rows; model type causal_lm, read off the checkpoint"
+    assert told in err.splitlines()[:4]
+    found = "loss 0.6936  f1_macro 0.7333  exact_match 0.5"
+    assert f"eval step 1/1  {found}" in err.splitlines()
+    assert out.splitlines()[0].startswith("1 step in ")
+    assert out.splitlines()[1] == f"eval:   {found}"
+    again = ["--overwrite", "--task-type=chat_completion", "--model-type=causal_lm"]
+    assert "task chat_completion, as set; model type causal_lm, as set" in cli("train", *flags, *again)[2]
 
 
 def test_quiet_prints_the_result_only(use_registry: Use, cli: Cli, flags: list[str]) -> None:

@@ -126,5 +126,48 @@ def test_a_run_that_died_early_has_a_card_too() -> None:
 def test_several_data_sets_are_told_without_their_folders_and_those_of_the_hub_named() -> None:
     run = RUN | {"config": {"dataset_name": ["owner/one", "owner/two"]}}
     assert front(Card("first", run))["datasets"] == ["owner/one", "owner/two"]
-    local = RUN | {"origin": {}, "data": {"source": "/home/me/a.jsonl, ./b/c.jsonl", "rows": None, "sha256": "ab"}}
-    assert "| trained on | a.jsonl, c.jsonl |  | ab |" in Card("first", local).text()
+    names = ["/home/me/a.jsonl", "acme/rows", "acme/[ae].jsonl", "./my secret/c.jsonl", "acme/d,e.jsonl"]
+    mixed = RUN | {
+        "config": {"dataset_name": names, "eval_dataset_name": "acme/rows"},
+        "given": {"dataset_name": names, "eval_dataset_name": "acme/rows"},
+        "origin": {"dataset_name": ["local", "hub", "local", "local", "local"], "eval_dataset_name": "local"},
+    }
+    card = Card("first", mixed, ROWS)
+    assert "| trained on | a.jsonl, acme/rows, \\[ae\\].jsonl, c.jsonl, d,e.jsonl | 1,234 |" in card.text()
+    assert "| evaluated on | rows |" in card.text()
+    assert (front(card)["datasets"], card.text().count("acme/")) == (["acme/rows"], 3)
+    assert not re.search("home|secret|acme/[^r]", card.text())
+
+
+def test_a_run_knows_which_of_its_names_are_local(start: Any, chat_file: Path, fake_model: Path) -> None:
+    folder = Path("my secret/client")
+    folder.mkdir(parents=True)
+    for name in ("a.jsonl", "e.jsonl"):
+        (folder / name).write_text(chat_file.read_text("utf-8"), "utf-8")
+    (Path("data") / "base").mkdir(parents=True)
+    for file in fake_model.iterdir():
+        (Path("data/base") / file.name).write_bytes(file.read_bytes())
+    rows = [f"{folder}/[a].jsonl", f"{folder}/e.jsonl"]
+    trainer = start(model_name="data/base", dataset_name=rows, eval_dataset_name=f"{folder}/e.jsonl", eval_steps=6)
+    trainer.train()
+    card = Card.of_model(trainer.run_dir / "model")
+    assert "| trained on | \\[a\\].jsonl, e.jsonl |" in card.text()
+    assert not re.search("secret|client|data/", card.text())
+    assert not {"base_model", "datasets"} & set(front(card))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "shown"),
+    [
+        ("reward_functions", ["my rewards/acme.py:short", "length"], "- acme.py:short\n- length"),
+        ("chat_template", "acme templates/mine.jinja", "chat_template: mine.jinja"),
+        ("chat_template", "{{ a / b }}", "{{ a / b }}"),
+        ("backend_options", {"logging_dir": "acme logs/x", "beta": 0.5}, "logging_dir: x"),
+        ("system_prompt", "/no_think Answer yes/no.", "/no_think Answer yes/no."),
+        ("revision", "refs/pr/1", "refs/pr/1"),
+    ],
+)
+def test_settings_are_told_without_folders_and_other_texts_as_they_stand(setting: str, value: Any, shown: str) -> None:
+    text = Card("first", given(**{setting: value})).text()
+    assert shown in text
+    assert "acme " not in text

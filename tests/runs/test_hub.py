@@ -112,6 +112,21 @@ def test_the_model_and_its_card_are_committed_at_once(server: Hub, trainer: Trai
     assert server.files == {p.name: p.read_bytes() for p in (trainer.run_dir / "model").iterdir()}
 
 
+def test_where_an_adapters_base_lies_here_is_not_uploaded_and_that_is_told(
+    server: Hub, trainer: Trainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = trainer.run_dir / "model" / "adapter_config.json"
+    for base, uploaded in (("/home/me/my acme/base-1", "base-1"), ("acme/base-2", "acme/base-2")):
+        config.write_text(json.dumps({"base_model_name_or_path": base, "r": 8}), "utf-8")
+        trainer.push_to_hub("me/model")
+        assert json.loads(server.files["adapter_config.json"]) == {"base_model_name_or_path": uploaded, "r": 8}
+        assert f"| base model | {uploaded} |" in server.files["README.md"].decode()
+        assert json.loads(config.read_text("utf-8"))["base_model_name_or_path"] == base
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "the adapter's base is local, and uploaded as 'base-1' without its folder: say where it is"
+    ]
+
+
 def test_a_private_model_is_never_put_where_all_can_see_it(server: Hub, trainer: Trainer) -> None:
     server.public = True
     with pytest.raises(ConfigError, match="this repository is there already, and is public; give another name"):

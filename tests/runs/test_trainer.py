@@ -15,6 +15,7 @@ import pytest
 
 from aligntune import Trainer
 from aligntune_core import hookimpl
+from aligntune_core.cli.output import hide_messages, show_messages
 from aligntune_core.errors import (
     ConfigError,
     DivergedError,
@@ -331,6 +332,19 @@ def test_a_model_that_cannot_be_saved_is_a_storage_error(start: Start) -> None:
         trainer.save_model("file/model")
 
 
+def test_a_folder_that_is_no_model_is_never_replaced_whichever_backend_saves(start: Start) -> None:
+    Path("thesis").mkdir()
+    Path("thesis/chapter.txt").write_text("years of work", "utf-8")
+    Path("link").symlink_to("thesis")
+    Path("file").touch()
+    with start() as trainer:
+        for name in ("thesis", "link", "file"):
+            with pytest.raises(ConfigError, match=f"path = '{name}': is no folder of a saved model"):
+                trainer.save_model(name)
+        assert trainer.save_model("model") == trainer.save_model("model")
+    assert [p.name for p in Path("thesis").iterdir()] == ["chapter.txt"]
+
+
 def test_a_run_that_came_into_the_folder_meanwhile_is_not_replaced(start: Start) -> None:
     first, second = start(), start()
     first.train()
@@ -346,3 +360,18 @@ def test_resuming_wins_over_overwriting(start: Start) -> None:
         start(at(3, lambda: signal.raise_signal(signal.SIGTERM))).train()
     assert start(overwrite=True).train(resume="true").steps == 6
     assert [row["step"] for row in metrics.read(RUN / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_report_that_cannot_be_drawn_is_a_line_here_and_a_traceback_in_the_log(
+    start: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start()
+    (trainer.run_dir / "report.html").mkdir(parents=True)
+    show_messages()
+    try:
+        trainer.train()
+    finally:
+        hide_messages()
+    told = [line for line in capsys.readouterr().err.splitlines() if "no report.html" in line]
+    assert told[0].startswith("warning: no report.html: StorageError: output_dir = ")
+    assert "IsADirectoryError" in (trainer.run_dir / "log.txt").read_text("utf-8")

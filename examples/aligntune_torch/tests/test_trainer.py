@@ -359,4 +359,4 @@ def test_a_disk_that_is_too_small_is_a_storage_error(make, tiny, share):
 def test_a_model_that_cannot_be_written_is_an_error(make, tmp_path):
     (tmp_path / "file").write_text("not a folder", "utf-8")
     with pytest.raises(StorageError):
-        make().save_model(tmp_path / "file")
+        make().save_model(tmp_path / "file" / "model")

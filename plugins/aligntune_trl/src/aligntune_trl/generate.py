@@ -6,12 +6,13 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 
 from aligntune_core import ConfigError, Sampling
-from aligntune_core.errors import numbered
+from aligntune_core.errors import Problem, numbered
 from aligntune_trl.questions import asked, cut_left, room
 from aligntune_trl.tokenizer import turn_ends
 
@@ -84,6 +85,17 @@ def drawn(tokenizer: Any, sampling: Sampling, most: int) -> dict[str, Any]:
         "use_cache": True,
         "pad_token_id": tokenizer.pad_token_id,
     }
+
+
+def refuse_drawing(sampling: Sampling, problem: str) -> None:
+    """Refuse what says how an answer is drawn, where none is.
+
+    Raises:
+        ConfigError: names each that was given.
+    """
+    given = {f.name: value for f in fields(sampling) if (value := getattr(sampling, f.name)) != f.default}
+    if given:
+        raise ConfigError([Problem.of(name, problem, "leave it out", value=value) for name, value in given.items()])
 
 
 @contextlib.contextmanager

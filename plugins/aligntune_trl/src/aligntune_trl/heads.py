@@ -199,9 +199,15 @@ def _new_modules(model: Any, made_up: Collection[str], name: str, *, new: bool) 
     if made_up and not new:
         problem = f"it gives no labels: the weights of its head, {made_up[0]}, are in no file"
         raise ConfigError(problem, "give a model that was trained to label", field="model_name", value=name)
-    if made_up:
+    if made_up and not _brings_head(name, model):
         log.info("the model gets a new head: %s", ", ".join(sorted({key.rpartition(".")[0] for key in made_up})))
     return {POOLER.strip(".") for key in made_up if POOLER in key}
+
+
+def _brings_head(name: str, model: Any) -> bool:
+    """Whether `name` is an adapter whose file has a head like the model's, which takes the place of the new one."""
+    task = PeftConfig.from_pretrained(name).task_type if loading.is_adapter(name) else None
+    return task in _AUTO and type(model).__name__.endswith(_AUTO[task].__name__.removeprefix("AutoModel"))
 
 
 def _check_labels(name: str, labels: Labels) -> None:

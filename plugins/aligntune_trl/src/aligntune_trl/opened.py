@@ -18,7 +18,7 @@ import torch  # noqa: E402 - after telemetry is off
 from peft import PeftModel  # noqa: E402
 
 from aligntune_trl import loading, scoring  # noqa: E402
-from aligntune_trl.generate import answer, conversation, end_ids, verbatim  # noqa: E402
+from aligntune_trl.generate import answer, conversation, end_ids, refuse_drawing, verbatim  # noqa: E402
 from aligntune_trl.tokenise import Tokeniser  # noqa: E402
 from aligntune_trl.tokenizer import load_tokenizer, own_tokenizer  # noqa: E402
 
@@ -178,8 +178,7 @@ class OpenedScorer(Opened):
         Raises:
             ConfigError: it is asked to draw.
         """
-        if sampling != Sampling():
-            raise ConfigError("a reward model gives scores, and draws nothing", "leave it out", field="sampling")
+        refuse_drawing(sampling, "a reward model gives scores, and draws nothing")
         with self.computing(mixed=True):
             return scoring.scores(
                 self.model, self.tokenizer, inputs, self.config.eval_batch_size or self.config.batch_size

@@ -10,7 +10,7 @@ from typing import Any
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 
-from aligntune_core import ConfigError, StorageError
+from aligntune_core import StorageError
 
 TRAINED = "default"
 """PEFT's name for the adapter that is trained."""
@@ -47,19 +47,6 @@ def _check_loads(folder: Path, trust_remote_code: bool) -> None:
         ) from error
 
 
-def _check_replaceable(path: Path) -> None:
-    """Refuse to replace a folder that is no saved model: whatever else is in it is the user's.
-
-    Raises:
-        ConfigError: it is a file, or holds something else.
-    """
-    entries = list(path.iterdir()) if path.is_dir() else []
-    model = any(e.name in ("config.json", "adapter_config.json") for e in entries) and all(e.is_file() for e in entries)
-    if path.is_symlink() or (path.exists() and not path.is_dir()) or (entries and not model):
-        problem = "is no folder of a saved model, and would be replaced"
-        raise ConfigError(problem, "give a folder that does not exist yet", field="path", value=str(path))
-
-
 def _forget_last_batch(tokenizer: Any) -> None:
     """A fast tokenizer saves how it padded and cut last, and one that is loaded pads on that side."""
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
@@ -70,11 +57,11 @@ def _forget_last_batch(tokenizer: Any) -> None:
 def save_model(model: Any, tokenizer: Any, path: Path, *, trust_remote_code: bool) -> None:
     """Write model and tokenizer to `path`, replacing what is there only once the new one is whole.
 
+    Core refuses a path that holds something else than a saved model.
+
     Raises:
-        ConfigError: something else is in `path`.
         StorageError: it cannot be written, or does not load; what was there before is intact.
     """
-    _check_replaceable(path)
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:

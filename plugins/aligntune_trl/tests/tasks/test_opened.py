@@ -56,11 +56,13 @@ def test_a_model_that_labels_says_what_its_trainer_says(label, capsys, kind, set
 @pytest.mark.parametrize("kind", ["single", heavy("regression"), "tokens"])
 @pytest.mark.parametrize("adapted", [False, True], ids=["full", "lora"])
 def test_what_is_exported_of_it_says_the_same_without_its_run(label, capsys, tmp_path, kind, adapted):
+    """And nothing is said of a new head: the adapter brings its own."""
     trainer = label(kind, eval_dataset=None, max_steps=8, use_peft=adapted)
     trainer.train()
     for name, flags in (("as it is", []), ("merged", ["--merge"])):
         folder = tmp_path / name
         assert run(["export", str(trainer.run_dir), "--output", str(folder), *flags]) == 0
+        assert "new head" not in capsys.readouterr().err
         found = generated(capsys, folder, *TEXTS)
         assert found == (
             pytest.approx(trainer.predict(TEXTS), rel=1e-4) if kind == "regression" else trainer.predict(TEXTS)
@@ -104,8 +106,12 @@ def test_a_conversation_with_it_is_answered_and_streamed(translate):
 def test_what_labels_draws_nothing_and_holds_no_conversation(label):
     trainer = label(eval_dataset=None, max_steps=1)
     trainer.train()
-    with pytest.raises(ConfigError, match="a model that labels draws nothing"):
-        opened(trainer.run_dir).predict(TEXTS, Sampling(temperature=1.0))
+    with pytest.raises(ConfigError) as refused:
+        opened(trainer.run_dir).predict(TEXTS, Sampling(max_tokens=5, temperature=1.0))
+    assert str(refused.value).splitlines() == [
+        "max_tokens = 5: a model that labels draws nothing; leave it out",
+        "temperature = 1.0: a model that labels draws nothing; leave it out",
+    ]
     with pytest.raises(ConfigError, match="is a list; pass texts"):
         opened(trainer.run_dir).predict([[{"role": "user", "content": "red"}]], Sampling())
 

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from aligntune_core import ConfigError, Labels, OpenRequest, Sampling
 from aligntune_core.config import SftConfig
 from aligntune_trl import heads, loading
+from aligntune_trl.generate import refuse_drawing
 from aligntune_trl.opened import Opened, OpenedPolicy
 from aligntune_trl.tasks import classification, tagging
 from aligntune_trl.tasks.exchanges import asks_with_special_tokens
@@ -97,9 +98,7 @@ class _Labelling(Opened):
         Raises:
             ConfigError: it is asked to draw, or an input is of the wrong kind.
         """
-        if sampling != Sampling():
-            problem = "a model that labels draws nothing"
-            raise ConfigError(problem, "leave it out", field="sampling")
+        refuse_drawing(sampling, "a model that labels draws nothing")
         size = self.config.eval_batch_size or self.config.batch_size
         with self.computing(mixed=True):
             return self._said(inputs, size)

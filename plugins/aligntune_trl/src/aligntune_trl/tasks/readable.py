@@ -12,7 +12,7 @@ from aligntune_core.errors import numbered
 log = logging.getLogger("aligntune")
 
 
-def own_tokens(tokenizer: Any, longest: int) -> int:
+def own_room(tokenizer: Any, longest: int) -> int:
     """How many tokens the tokenizer puts around a text.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aligntune_core import Labels
-from aligntune_trl.tasks.readable import only_read, own_tokens
+from aligntune_trl.tasks.readable import only_read, own_room
 from aligntune_trl.tokenise import IGNORED
 
 log = logging.getLogger("aligntune")
@@ -40,7 +40,7 @@ class Texts:
 
     def __init__(self, tokenizer: Any, labels: Labels, longest: int) -> None:
         self._tokenizer, self._labels, self._longest = tokenizer, labels, longest
-        self._own = own_tokens(tokenizer, longest)
+        self._own = own_room(tokenizer, longest)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each, cut."""

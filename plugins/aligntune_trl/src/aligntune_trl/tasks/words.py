@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from aligntune_core import ConfigError
 from aligntune_trl.tasks.metrics import UNREAD
-from aligntune_trl.tasks.readable import only_read, own_tokens
+from aligntune_trl.tasks.readable import only_read, own_room
 from aligntune_trl.tokenise import IGNORED
 
 log = logging.getLogger("aligntune")
@@ -101,7 +101,7 @@ class Words:
         if not getattr(tokenizer, "is_fast", False):
             problem = "its tokenizer cannot say to which word a token belongs"
             raise ConfigError(problem, "give a model with a tokenizer.json", field="model_name")
-        own_tokens(tokenizer, longest)
+        own_room(tokenizer, longest)
         separate_words(tokenizer)
         self._tokenizer, self._longest = tokenizer, longest
 
