@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from transformers import CanineConfig, CanineModel, CanineTokenizer
 
-from aligntune_core import ConfigError, DataError
+from aligntune_core import ConfigError, DataError, Sampling
+from aligntune_core.saved.find import find_saved
+from aligntune_core.saved.opening import open_saved
 
 from .conftest import rows_of
 
@@ -63,3 +66,19 @@ def test_nothing_is_said_or_saved_of_conversations(label, roberta, caplog):
         trainer = label(model_name=str(roberta), eval_dataset=None, max_steps=1)
     assert "Question and Answer" not in caplog.text
     assert not (trainer.train().model_path / "chat_template.jinja").exists()
+
+
+@pytest.mark.heavy
+def test_a_model_that_reads_characters_labels_too(label, tmp_path):
+    """CANINE has no table of tokens and no tokenizer.json."""
+    model = tmp_path / "characters"
+    CanineTokenizer().save_pretrained(model)
+    config = CanineConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=256,
+        num_hash_functions=2, num_hash_buckets=64, local_transformer_stride=8, downsampling_rate=4,
+    )  # fmt: skip
+    CanineModel(config).save_pretrained(model)
+    trainer = label(model_name=str(model), eval_dataset=None, max_steps=1)
+    texts = [row["text"] for row in rows_of("single")[:3]]
+    assert trainer.train().model_path.exists()
+    assert open_saved(find_saved(str(trainer.run_dir))).predict(texts, Sampling()) == trainer.predict(texts)

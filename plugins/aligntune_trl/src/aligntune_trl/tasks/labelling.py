@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -183,7 +184,8 @@ def construct(loaded: Loaded, headed: heads.Headed, task: Task, rows: Tokenised)
         ConfigError: it refuses a value; the tokenizer is another model's.
     """
     config, model = loaded.request.config, headed.model
-    loading.check_embeddings(model, rows.train["input_ids"])
+    with contextlib.suppress(NotImplementedError):  # a model that hashes characters has no such table
+        loading.check_embeddings(model, rows.train["input_ids"])
     wanted = building.wanted_arguments(loaded, model, own_arguments(), TrainingArguments)
     arguments = building.make_checked(TrainingArguments, wanted, config)
     if (lora := heads.adapter_of(config, headed)) is not None:

@@ -120,10 +120,10 @@ def build_tagger(request: TrainRequest) -> TrlTrainer:
     labels = labelling.labels_of(request)
     loaded, headed, longest = labelling.load(request, "TOKEN_CLS", labels)
     words = Words(loaded.tokenizer, longest)
-    train, held_back, wanted_of_it = words(request.train_rows, "dataset_name"), None, None
+    train, held_back, truth = words(request.train_rows, "dataset_name"), None, None
     if request.eval_rows is not None:
-        held_back, wanted_of_it = words.held_back(request.eval_rows, "eval_dataset_name")
+        held_back, truth = words.held_back(request.eval_rows, "eval_dataset_name")
         metrics.tell_no_spans(labels.names)
-    task = WordTask(labels, wanted_of_it)
+    task = WordTask(labels, truth)
     native, wanted = labelling.construct(loaded, headed, task, labelling.Tokenised(train, held_back))
     return Tagger(native, loaded, wanted, words, labels)

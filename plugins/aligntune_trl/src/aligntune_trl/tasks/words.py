@@ -165,8 +165,7 @@ class Words:
         return only_learnt(done, field).select_columns(["input_ids", "labels"])
 
     def held_back(self, rows: Any, field: str) -> tuple[Any, HeldBack]:
-        """The same of rows to be evaluated on, with what is to be said of all their words: of those, too, that are not
-        read.
+        """The same of rows to be evaluated on, with what is to be said of all their words, read or not.
 
         Raises:
             DataError: no row has a word with a label.
