@@ -24,7 +24,7 @@ def test_rows_without_text_are_left_out_by_number(label, request, caplog, which)
     with caplog.at_level("INFO", "aligntune"):
         trainer = label(model_name=model, train_dataset=rows, eval_dataset=rows, max_steps=1)
     for field in ("dataset_name", "eval_dataset_name"):
-        assert f"{field}: 3 of 20 rows are left out, they have no text: row 1, 2, 5" in caplog.text
+        assert f"{field}: 3 of 20 rows are left out, they have no text: rows 1, 2, 5" in caplog.text
     assert "dataset_name: 3 of 20 rows have no text: rows 1, 2, 5" in caplog.text
     assert len(trainer.native.train_dataset) == 17
     assert trainer.train().model_path.exists()
