@@ -131,7 +131,7 @@ NOTHING = {
     "preferences": ("have no chosen answer, or one that is equal to the rejected", "give pairs that differ"),
     "prompts": ("have an empty prompt", "give rows with a prompt"),
     "labelled": ("have no text", "give rows with a text"),
-    "tagged": ("have no words", "give rows with words"),
+    "tagged": ("have no word with a label", "give rows with words and labels"),
 }
 """Of rows from which nothing can be learnt, by their shape or their kind: what they are, and the remedy."""
 

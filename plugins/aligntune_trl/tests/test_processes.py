@@ -64,7 +64,7 @@ def test_the_terminal_shows_only_what_a_user_needs(tiny, row_file, tmp_path):
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["2", "model:", "report:"]
     lines = done.stderr.splitlines()
     assert sum(line.startswith("step ") for line in lines) == 2
-    assert len(lines) <= 6, done.stderr
+    assert len(lines) == 6, done.stderr
 
 
 @pytest.mark.heavy

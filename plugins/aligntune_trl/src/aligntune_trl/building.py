@@ -7,25 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import trl
+from transformers import AutoModelForCausalLM, set_seed
+
 from aligntune_core import BackendUnavailableError, TrainRequest
 from aligntune_core.config import TrainingConfig
-from aligntune_trl.quiet import hush, hush_handlers
-
-hush()
-
-import trl  # noqa: E402 - after telemetry is off
-from transformers import AutoModelForCausalLM, set_seed  # noqa: E402
-
-from aligntune_trl import loading  # noqa: E402
-from aligntune_trl.arguments import (  # noqa: E402
+from aligntune_trl import loading
+from aligntune_trl.arguments import (
     check_optimiser,
     make_arguments,
     refusals_told,
     training_arguments,
     with_options,
 )
-from aligntune_trl.generate import end_ids  # noqa: E402
-from aligntune_trl.tokenizer import load_tokenizer, tokenizer_name  # noqa: E402
+from aligntune_trl.generate import end_ids
+from aligntune_trl.quiet import hush_handlers
+from aligntune_trl.tokenizer import load_tokenizer, tokenizer_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from peft import PeftModel
+
 from aligntune_core import ConfigError, MergeReport, OpenRequest, Sampling
-from aligntune_trl.quiet import hush
-
-hush()
-
-import torch  # noqa: E402 - after telemetry is off
-from peft import PeftModel  # noqa: E402
-
-from aligntune_trl import loading, scoring  # noqa: E402
-from aligntune_trl.generate import answer, conversation, end_ids, refuse_drawing, verbatim  # noqa: E402
-from aligntune_trl.tokenise import Tokeniser  # noqa: E402
-from aligntune_trl.tokenizer import load_tokenizer, own_tokenizer  # noqa: E402
+from aligntune_trl import loading, scoring
+from aligntune_trl.generate import answer, conversation, end_ids, refuse_drawing, verbatim
+from aligntune_trl.tokenise import Tokeniser
+from aligntune_trl.tokenizer import load_tokenizer, own_tokenizer
 
 log = logging.getLogger("aligntune")
 

@@ -18,6 +18,7 @@ from aligntune_core import (
     hookimpl,
 )
 from aligntune_trl.availability import judge
+from aligntune_trl.quiet import hush
 
 PREFERENCE = 10
 
@@ -82,6 +83,7 @@ def is_available(environment: Environment) -> Availability:
 
 @hookimpl
 def build_trainer(request: TrainRequest) -> BackendTrainer:
+    hush()
     from aligntune_trl.build import build
 
     return build(request)
@@ -89,8 +91,6 @@ def build_trainer(request: TrainRequest) -> BackendTrainer:
 
 @hookimpl
 def build_preview(request: TrainRequest) -> Preview:
-    from aligntune_trl.quiet import hush
-
     hush()
     from aligntune_trl.preview import preview_of
 
@@ -106,6 +106,7 @@ def tiny_model(model_type: str, path: Path) -> bool:
 
 @hookimpl
 def open_model(request: OpenRequest) -> OpenModel:
+    hush()
     from aligntune_trl.opening import open_saved
 
     return open_saved(request)

@@ -14,7 +14,7 @@ class _Terminal(logging.Filter):
 
 
 def hush() -> None:
-    """Turn telemetry and progress bars off before and after the libraries are imported."""
+    """Turn telemetry off, and what is said at import; the hooks call it before they import the libraries."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of optional kernels at import

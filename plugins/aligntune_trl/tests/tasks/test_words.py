@@ -99,6 +99,6 @@ def test_rows_without_words_are_left_out_by_number(label, caplog):
         trainer = label("tokens", train_dataset=rows, eval_dataset=rows, max_steps=1)
     for field in ("dataset_name", "eval_dataset_name"):
         assert f"{field}: 2 of 8 rows are left out, they have no words to read: rows 3, 6" in caplog.text
-    assert "dataset_name: 2 of 8 rows have no words: rows 3, 6" in caplog.text
+    assert "dataset_name: 2 of 8 rows have no word with a label: rows 3, 6" in caplog.text
     assert len(trainer.native.train_dataset) == len(trainer.native.eval_dataset) == 6
     assert trainer.predict([[], ["", " "], ["red"]])[:2] == [[], ["", ""]]
