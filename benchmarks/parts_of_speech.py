@@ -72,7 +72,7 @@ def encoder(model: Path, settings: dict[str, Any]) -> Contender:
         with (
             tempfile.TemporaryDirectory() as folder,
             create_sft_trainer(
-                backend="trl", task_type="text_classification", model_name=str(model), train_dataset=train, seed=SEED,
+                backend="trl", task_type="text_classification", model_name=str(model), train_dataset=train,
                 save_steps=10**6, output_dir=f"{folder}/run", **settings,
             ) as trainer,
         ):  # fmt: skip
@@ -105,10 +105,11 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("rows", type=Path)
     parser.add_argument("--num-epochs", type=float, default=6.0)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--max-seq-length", type=int, default=64)
     parser.add_argument("--max-steps", type=int)
+    parser.add_argument("--seed", type=int, default=SEED, help="of the encoder's head and order; the split has its own")
     parser.add_argument("--choose", action="store_true")
     options = vars(parser.parse_args())
     if options["max_steps"]:
