@@ -67,7 +67,7 @@ def test_a_record_tells_origin_hooks_and_what_it_requires(run: Run) -> None:
         "entry_point": "aligntune_good_plugin:plugin",
         "requires": ["aligntune>=0.1,<0.2"],
         "status": "ok",
-        "hooks": ["provides_algorithms", "is_available", "build_trainer", "tiny_model"],
+        "hooks": ["provides_algorithms", "is_available", "build_trainer", "build_preview", "tiny_model", "open_model"],
         "error": None,
         "reason": "",
     }

@@ -85,7 +85,7 @@ def test_dpo_equals_a_plain_trl_script_bit_for_bit(tiny: Path, tmp_path: Path, r
     check_equal(ours(trainer), expected)
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [heavy(False, id="full"), pytest.param(True, id="lora")])
 def test_grpo_equals_a_plain_trl_script_bit_for_bit(tiny: Path, tmp_path: Path, lora: bool) -> None:
     set_seed(42)
     plain = trl.GRPOTrainer(

@@ -12,8 +12,6 @@ import torch
 from aligntune_core.cli.main import run
 from aligntune_core.runs.folder import read_run
 
-from .marks import heavy
-
 
 def fresh_logits(folder, kind="AutoModelForCausalLM"):
     """What plain transformers computes from a folder in a process of its own, in which PEFT cannot be imported."""
@@ -66,6 +64,7 @@ def test_a_merged_model_is_a_model_name_and_answers_alike(lora, make, capsys, tm
     assert again.train().steps == 1
 
 
+@pytest.mark.heavy
 def test_a_merged_reward_model_scores_alike(align, capsys, tmp_path):
     pairs = [{"prompt": "a b", "chosen": f" {w}", "rejected": " j"} for w in "abcdefgh"]
     trainer = align("reward", train_dataset=pairs, max_steps=4, use_peft=True, learning_rate=1e-2)
@@ -75,7 +74,8 @@ def test_a_merged_reward_model_scores_alike(align, capsys, tmp_path):
     assert torch.allclose(scores, trained_logits(trainer), atol=1e-4)
 
 
-@pytest.mark.parametrize("bits", [4, heavy(8)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("bits", [4, 8])
 def test_a_quantised_base_is_dequantised_and_that_is_said(make, capsys, tmp_path, bits):
     trainer = make(**{f"load_in_{bits}bit": True}, learning_rate=1e-2, max_steps=6)
     trainer.train()

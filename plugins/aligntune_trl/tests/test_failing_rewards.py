@@ -224,6 +224,7 @@ def command_line(tiny: Path, folder: Path, misbehave: str, **settings: Any) -> l
     return [sys.executable, "-m", "aligntune", "train", "run.json"]
 
 
+@pytest.mark.heavy
 def test_on_the_command_line_it_is_one_line_and_exit_4_and_the_mended_file_is_resumed(
     tiny, tmp_path, monkeypatch, capsys
 ):
@@ -311,7 +312,7 @@ def test_each_answer_is_scored_exactly_once(start, algorithm, settings, rollouts
     assert counting.scored == generated
 
 
-@pytest.mark.parametrize("algorithm", PRESETS)
+@pytest.mark.parametrize("algorithm", [name if name in ("grpo", "ppo") else heavy(name) for name in PRESETS])
 def test_where_no_reward_applies_nothing_is_learnt(start, tiny, algorithm, caplog):
     settings = {"kl_coef": 0.0} if algorithm == "ppo" else {}
     trainer = start(algorithm, lambda completion: None, max_steps=2, **settings)
@@ -345,7 +346,7 @@ def test_ten_rollouts_that_no_reward_applies_to_end_the_run(start):
     assert damage(trainer.run_dir / "checkpoint-9") is None
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "gspo", "dr_grpo", "dapo"])
+@pytest.mark.parametrize("algorithm", ["grpo", heavy("gspo"), heavy("dr_grpo"), "dapo"])
 def test_a_constant_reward_changes_no_weight_and_says_so(start, tiny, algorithm, caplog):
     """The mean of eight times 0.1, in 32 bits, is not 0.1."""
     trainer = start(algorithm, lambda completion: 0.1, num_generations=8, batch_size=8, max_steps=2)

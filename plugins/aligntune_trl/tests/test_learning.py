@@ -8,6 +8,8 @@ import pytest
 
 from aligntune_core.runs.metrics import read
 
+from .marks import heavy
+
 WORDS = [*"abcdefghij"]
 PRESETS = {
     "grpo": {"max_steps": 30},
@@ -22,7 +24,7 @@ def rewards(trainer) -> list[float]:
     return [row["reward"] for row in read(trainer.run_dir / "metrics.jsonl") if "reward" in row]
 
 
-@pytest.mark.parametrize("algorithm", PRESETS)
+@pytest.mark.parametrize("algorithm", [name if name in ("grpo", "ppo") else heavy(name) for name in PRESETS])
 def test_each_preset_raises_a_simple_reward(align, algorithm):
     """The share of one word of ten, from below 0.2 to above 0.6."""
     settings = {"batch_size": 32, "learning_rate": 5e-3, "lr_scheduler": "constant", **PRESETS[algorithm]}

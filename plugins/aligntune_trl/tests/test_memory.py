@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from aligntune_core import ConfigError
 from aligntune_core.runs.metrics import read
 
+from .marks import heavy
 from .results import losses
 
 
@@ -82,7 +83,7 @@ def test_dpo_on_quantised_weights_is_evaluated_and_goes_on(align, tmp_path):
     assert all(loss > 0 for loss in losses(trainer.run_dir))
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [heavy(False, id="full"), pytest.param(True, id="lora")])
 def test_gradient_checkpointing_changes_no_loss(make, tmp_path, lora):
     runs = []
     for name, on in (("off", False), ("on", True)):

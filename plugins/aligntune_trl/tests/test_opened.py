@@ -13,6 +13,8 @@ from aligntune_core.demo import rows
 from aligntune_core.saved.find import find_saved
 from aligntune_core.saved.opening import open_saved
 
+from .marks import heavy
+
 QUESTIONS = ["What is a token?", "What is LoRA?", "Why?"]
 
 
@@ -42,7 +44,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [heavy(name) if name.endswith("bf16") else name for name in RUNS])
 def test_generate_answers_as_the_trainer_of_the_run(make, capsys, name):
     trainer = make(train_dataset=chat_rows(), system_prompt="Be brief.", max_steps=8, batch_size=8, **RUNS[name])
     before = trainer.predict(QUESTIONS)
