@@ -2,9 +2,9 @@
 
 The same model, rows, learning rate and number of rows in an update, so the same tokens are trained; everything else is
 what each side does unasked. Further sides change one default each: TRL without gradient checkpointing, TRL in fp32,
-AlignTune with rows in passes as they were drawn. Each side is a process of its own, and they take turns step by step.
-Prints the steps' wall-clock and processor time, and the loss on held-back rows, which one function computes for each
-model.
+AlignTune with rows in passes as they were drawn, or with TRL's schedule. Each side is a process of its own, and they
+take turns step by step. Prints the steps' wall-clock and processor time, and the loss on held-back rows, which one
+function computes for each model.
 
     python benchmarks/defaults.py NAME=ROWS.jsonl...      rows of instruction and output
 """
@@ -26,6 +26,7 @@ HELD_BACK, UPDATE = 200, 16
 SIDES: dict[str, dict[str, Any]] = {
     "aligntune": {},
     "aligntune, rows as drawn": {"backend_options": {"train_sampling_strategy": "random"}},
+    "aligntune, TRL's schedule": {"lr_scheduler": "linear", "warmup_steps": 0},
     "trl": {},
     "trl, no gradient checkpointing": {"gradient_checkpointing": False},
     "trl, fp32": {"bf16": False},
