@@ -280,8 +280,7 @@ def _streamed(config: TrainingConfig, eval_dataset: Any) -> Rows:
     _refuse_misfits(config, stream.shape)
     evaluates = eval_dataset is not None or config.eval_dataset_name
     held_back, digest = read_eval(parts[0], config, eval_dataset) if evaluates else (None, None)
-    digests = [lane.source.sha256() or "" for lane in found]
-    sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    sha256 = _joint_digest([lane.source.sha256() or "" for lane in found])
     source = ", ".join(lane.name for lane in found)
     return Rows(
         stream, held_back, stream.shape, joint_task(parts), source, sha256,
@@ -335,7 +334,12 @@ def _digest_of(tables: Sequence[Table], train: Any) -> str:
     found = [table.sha256 for table in tables if table.sha256]
     if len(found) < len(tables):
         return _digest(train)
-    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    return _joint_digest(found)
+
+
+def _joint_digest(digests: Sequence[str]) -> str:
+    """One digest of several; a single one stays as it is."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _digest(rows: Any) -> str:

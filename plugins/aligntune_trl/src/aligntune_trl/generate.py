@@ -115,12 +115,14 @@ def most_tokens(config: Any, lengths: Sequence[int], sampling: Sampling) -> list
     Raises:
         ConfigError: a question leaves no room.
     """
-    rooms = [room(config, length) for length in sorted(lengths, reverse=True)]  # the longest is refused first
+    if lengths:
+        room(config, max(lengths))  # it is the longest that is refused
+    rooms = [room(config, length) for length in lengths]
     wanted = sampling.max_tokens or LONGEST_ANSWER
     least = min((left for left in rooms if left is not None), default=wanted)
     if sampling.max_tokens and least < wanted:
         log.warning("an answer may have %d tokens, and not %d: the model has no more positions", least, wanted)
-    return [min(wanted, wanted if (left := room(config, length)) is None else left) for length in lengths]
+    return [wanted if left is None else min(wanted, left) for left in rooms]
 
 
 def _batches(most: Sequence[int]) -> Iterator[tuple[int, list[int]]]:

@@ -72,6 +72,7 @@ class Exchanges:
 
     def __init__(self, tokeniser: Tokeniser, longest: int) -> None:
         self._tokeniser, self.longest = tokeniser, longest
+        self._before, self._after = own_tokens(tokeniser.tokenizer)
 
     def texts(self, row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         """The questions and answers of a row, and how each question ends after its last words.
@@ -100,7 +101,7 @@ class Exchanges:
         """The tokens of each exchange, uncut; an answer ends with the token that ends a sequence."""
         tokenizer = self._tokeniser.tokenizer
         special, end = asks_with_special_tokens(tokenizer, chat="messages" in row), end_of(tokenizer)
-        after = own_tokens(tokenizer)[1] if special else 0
+        after = self._after if special else 0
         for question, answer, tail in self.texts(row):
             said = tokenizer(text_target=answer, verbose=False).input_ids
             yield Exchange(
@@ -116,7 +117,7 @@ class Exchanges:
 
     def _lost(self, pair: Exchange) -> bool:
         """Whether a question is cut until none of its words is left."""
-        before = own_tokens(self._tokeniser.tokenizer)[0] if pair.special else 0
+        before = self._before if pair.special else 0
         return self.longest < len(pair.asked) and self.longest - before <= pair.form
 
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Tokens]:

@@ -59,19 +59,18 @@ def _config_of(request: TrainRequest) -> Any:
 
 def labelled(request: TrainRequest, tokenizer: Any) -> Shower:
     """Texts, of which no token is trained, with their labels."""
-    labels, longest = cast("Labels", request.labels), _longest(request, tokenizer)
-    texts = Texts(tokenizer, labels, longest)
+    labels = cast("Labels", request.labels)
+    texts = Texts(tokenizer, labels, _longest(request, tokenizer))
 
     def rows(given: Rows) -> list[RowPreview]:
-        whole = texts.whole([row["text"] for row in given])
         return [
             RowPreview(
                 parts={"row": RowTokens(tokens.input_ids, tokens.labels)},
                 label=_said(tokens.label, labels),
-                cut=len(ids) > longest,
+                cut=texts.is_cut(row["text"], tokens.input_ids),
                 left_out=not texts.read(row["text"], tokens.input_ids),
             )
-            for tokens, ids, row in zip(texts.preview(given), whole, given, strict=True)
+            for tokens, row in zip(texts.preview(given), given, strict=True)
         ]
 
     return rows

@@ -48,10 +48,9 @@ class Texts:
         found: list[list[int]] = self._tokenizer(list(texts), **options)["input_ids"]
         return found
 
-    def whole(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each, uncut."""
-        found: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
-        return found
+    def is_cut(self, text: str, ids: Sequence[int]) -> bool:
+        """Whether a text is longer than what the model reads of it, `ids`; one that leaves room is whole."""
+        return len(ids) >= self._longest and len(self._tokenizer(text, verbose=False)["input_ids"]) > self._longest
 
     def read(self, text: str, ids: Sequence[int]) -> bool:
         """Whether there is anything in a text, of which the model reads `ids`."""
@@ -75,7 +74,7 @@ class Texts:
             return {
                 "input_ids": found,
                 "labels": [self._target(label) for label in batch["label"]],
-                "cut": [len(ids) > self._longest for ids in self.whole(batch["text"])],
+                "cut": [self.is_cut(text, ids) for text, ids in zip(batch["text"], found, strict=True)],
                 "read": [self.read(text, ids) for text, ids in zip(batch["text"], found, strict=True)],
             }
 
