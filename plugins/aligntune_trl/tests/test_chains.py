@@ -66,7 +66,7 @@ def len_of(completion: str) -> float:
     return float(len(completion))
 
 
-@pytest.mark.parametrize("algorithm", ["dpo", "grpo", "gspo", "dapo", "dr_grpo", "ppo"])
+@pytest.mark.parametrize("algorithm", ["dpo", "grpo", heavy("gspo"), heavy("dapo"), heavy("dr_grpo"), "ppo"])
 def test_policy_and_reference_begin_with_the_logits_of_the_sft_model(sft_run, algorithm, tmp_path):
     expected = sft_logits(sft_run)
     base = logits(AutoModelForCausalLM.from_pretrained(sft_run.parent / "tiny").eval())
@@ -129,7 +129,7 @@ def test_an_open_model_that_was_changed_is_its_own_reference(tiny, tmp_path):
         assert trainer.native.ref_model is not model
 
 
-@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+@pytest.mark.parametrize("lora", [pytest.param(True, id="lora"), heavy(False, id="full")])
 @pytest.mark.parametrize("algorithm", [heavy("grpo"), "ppo"])
 def test_a_reward_model_that_was_trained_here_scores_for_ppo_and_grpo(tiny, tmp_path, algorithm, lora):
     with create_rl_trainer(

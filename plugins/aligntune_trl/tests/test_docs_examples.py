@@ -23,6 +23,8 @@ from aligntune import BackendUnavailableError, Trainer
 from aligntune_core.cli.main import run
 from aligntune_core.demo import rows
 
+from .marks import heavy
+
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 MODELS = (
     "unsloth/Llama-3.2-1B-Instruct-bnb-4bit",
@@ -56,6 +58,8 @@ def is_walked(page: Path) -> bool:
 
 OWN = "tutorial.md"
 """It has a runner of its own, in a fresh environment."""
+LONG = ("user-guide/preferences.md", "user-guide/reinforcement.md")
+"""Each trains several models."""
 PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if is_walked(page) and page.name != OWN)
 
 
@@ -170,7 +174,7 @@ def run_bash(text: str) -> None:
             assert run(arguments) == 0, line
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [heavy(name) if name in LONG else name for name in PAGES])
 def test_a_page_works_from_top_to_bottom(name: str, names: Mapping[str, str], tiny: Path, here: Path) -> None:
     namespace: dict[str, Any] = {}
     for language, text in blocks(DOCS / name):

@@ -188,6 +188,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
+@pytest.mark.heavy
 def test_a_full_disk_is_exit_6_and_the_last_good_checkpoint_is_intact(tiny, row_file, tmp_path):
     run_dir = tmp_path / "run"
     command = [sys.executable, "-c", SMALL_DISK, "train", "--model-name", str(tiny), "--dataset-name", str(row_file)]

@@ -130,7 +130,6 @@ CASES = [
 FAST = {
     ("grpo", "raises"),
     ("grpo", "hangs"),
-    ("grpo", "gives too few"),
     ("dapo", "gives no number"),
     ("ppo", "ends the process"),
 }

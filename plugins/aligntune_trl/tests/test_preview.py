@@ -110,6 +110,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.heavy
 def test_a_model_that_cannot_be_loaded_is_previewed_and_no_training_library_imported(tiny, row_file, tmp_path):
     model = copytree(tiny, tmp_path / "model")
     config = json.loads((model / "config.json").read_text("utf-8"))

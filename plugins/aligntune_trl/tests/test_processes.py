@@ -124,7 +124,8 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tiny, row_file, tmp_path)
     assert (run["status"], run["steps_done"]) == ("finished", 200)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_line_ends_with_the_signals_exit_code(tiny, row_file, tmp_path, number):
     started = subprocess.Popen(
         [sys.executable, "-m", "aligntune", *command(tiny, row_file, tmp_path / "run", "--num-epochs", "2000")],

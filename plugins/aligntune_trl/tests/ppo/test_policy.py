@@ -147,7 +147,7 @@ def _rows(batch: dict[str, Any]) -> torch.Tensor:
     return torch.cat([value for value in batch.values() if isinstance(value, torch.Tensor) and value.ndim == 2], dim=1)
 
 
-@pytest.mark.parametrize("critic", ["model", "head"])
+@pytest.mark.parametrize("critic", ["model", heavy("head")])
 def test_policy_and_critic_learn(build, critic):
     """Sixteen rollouts of 64 completions."""
     trainer = build(

@@ -34,7 +34,7 @@ def test_each_kind_of_labels_is_learnt(label, kind):
     assert all(row["tokens_per_second"] > 0 for row in rows if row["split"] == "train")
 
 
-@pytest.mark.parametrize("kind", ["single", "tokens"])
+@pytest.mark.parametrize("kind", ["single", heavy("tokens")])
 def test_a_causal_model_and_an_adapter_learn_labels_too(label, tiny, kind):
     task = "text_classification" if kind == "single" else None
     given = {"model_name": str(tiny)} if kind == "single" else {}
@@ -56,6 +56,7 @@ def answers_alone(model: Path, texts: list[str]) -> list[str]:
     return found
 
 
+@pytest.mark.heavy
 def test_a_saved_classifier_answers_by_name_in_a_fresh_process(label):
     trainer = label()
     model = trainer.train().model_path

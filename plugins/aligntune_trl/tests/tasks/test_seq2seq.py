@@ -49,6 +49,7 @@ def test_conversations_give_an_exchange_for_each_answer(translate, caplog):
     assert tokenizer.decode(second["labels"]) == "salt<|end|>"
 
 
+@pytest.mark.heavy
 def test_an_adapter_of_both_halves_learns(translate):
     trainer = translate(use_peft=True, learning_rate=2e-2)
     before = trainer.evaluate()["eval_loss"]
