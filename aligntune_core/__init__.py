@@ -17,6 +17,7 @@ from aligntune_core.errors import (
     UnknownAlgorithmError,
     UnknownBackendError,
     UnsupportedAlgorithmError,
+    WorkerDiedError,
 )
 from aligntune_core.hookspecs import hookimpl
 from aligntune_core.rewards.values import Reward, text_of
@@ -26,6 +27,7 @@ from aligntune_core.values import (
     Availability,
     BackendTrainer,
     Callback,
+    Isolation,
     Labels,
     MergeReport,
     OpenModel,
@@ -54,6 +56,7 @@ __all__ = [
     "Device",
     "DivergedError",
     "Environment",
+    "Isolation",
     "Labels",
     "MergeReport",
     "NoBackendError",
@@ -77,6 +80,7 @@ __all__ = [
     "UnknownAlgorithmError",
     "UnknownBackendError",
     "UnsupportedAlgorithmError",
+    "WorkerDiedError",
     "hookimpl",
     "storage_error",
     "text_of",

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from aligntune_core.discovery import headers
 
+AT_START: Mapping[str, str] = dict(os.environ)
+"""The variables of this process before it imported any library through us: those change some."""
+
 
 def _version(name: str) -> str | None:
     try:

@@ -10,6 +10,7 @@
     ├── NoBackendError (ImportError)              3  `auto` found none
     ├── PluginLoadError (ImportError)             3
     ├── PluginContractError (TypeError)           3
+    ├── WorkerDiedError (RuntimeError)            3  the process that trained has ended
     ├── RewardError (RuntimeError)                4  the user's own code
     ├── DivergedError (ArithmeticError)           5  a loss, gradient or reward that is not finite
     └── StorageError (OSError)                    6  disk full, not writable
@@ -224,6 +225,12 @@ class PluginLoadError(AlignTuneError, ImportError):
 
 class PluginContractError(AlignTuneError, TypeError):
     """A plugin gave something else than the hook promises."""
+
+    exit_code = 3
+
+
+class WorkerDiedError(AlignTuneError, RuntimeError):
+    """The process that trained has ended by itself or was killed; the last good checkpoint is intact."""
 
     exit_code = 3
 

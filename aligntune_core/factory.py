@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -30,15 +31,16 @@ from aligntune_core.data.read import load_rows
 from aligntune_core.environment import detect
 from aligntune_core.errors import BackendUnavailableError, ConfigError
 from aligntune_core.installed import default_registry
+from aligntune_core.isolation import RemoteTrainer, Worker, check_travels
 from aligntune_core.plan import Plan, origins_of, versions_of
-from aligntune_core.plugins import BackendRegistry, load_extension
+from aligntune_core.plugins import Backend, BackendRegistry, load_extension
 from aligntune_core.rewarding import check_reward_model, check_rollouts, fitted, resolve_rewards
-from aligntune_core.runs.folder import STAGING, check_folder, leaving_no_trace
+from aligntune_core.runs.folder import CACHES, STAGING, check_folder, leaving_no_trace
 from aligntune_core.runs.log import RunLog
 from aligntune_core.runs.resume import check_unchanged, find_resumption
 from aligntune_core.selector import AUTO
 from aligntune_core.trainer import Trainer
-from aligntune_core.values import TrainRequest
+from aligntune_core.values import Isolation, TrainRequest
 
 if TYPE_CHECKING:
     from aligntune_core.config.typed import RlSettings, SftSettings
@@ -60,8 +62,16 @@ def make_plan(
     model: Any = None,
     train_dataset: Any = None,
     eval_dataset: Any = None,
+    chosen_early: Callable[[Backend, Isolation], object] = lambda backend, isolation: None,
 ) -> Plan:
     """Check everything that can be checked without a training library, and read the rows.
+
+    Args:
+        algorithm, backend: as the user named them.
+        layers: the settings.
+        registry: the installed backends.
+        model, train_dataset, eval_dataset: open objects, instead of names.
+        chosen_early: told of a backend that will train in a worker, before the rows are read.
 
     Raises:
         AlignTuneError: the first thing that is wrong; all bad settings at once.
@@ -88,6 +98,11 @@ def make_plan(
     check_reward_model(config)
     rewards = resolve_rewards(config)
     _quiet()
+    isolation = isolation_of(registry.backends[selection.backend], config, run_dir)
+    if isolation is not None:
+        check_travels(model, rewards)
+        if not resumption.finished:
+            chosen_early(registry.backends[selection.backend], isolation)
     rows = load_rows(config, train_dataset, eval_dataset, head.names)
     task = config.task_type or rows.task
     check_task(config, task, model_type)
@@ -138,7 +153,34 @@ def request_of(plan: Plan) -> TrainRequest:
     )
 
 
-def build(plan: Plan, registry: BackendRegistry, run_log: RunLog) -> Trainer:
+def isolation_of(backend: Backend, config: TrainingConfig, run_dir: Path) -> Isolation | None:
+    """How the worker is to be that trains; None where this process does."""
+    if config.isolation == "none":
+        return None
+    found = backend.isolation(run_dir.absolute() / CACHES)
+    return found if found.own_process or config.isolation == "process" else None
+
+
+class _Workers:
+    """The workers that were started for a run: as soon as a backend was chosen, while rows are read."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, Worker] = {}
+
+    def start(self, backend: Backend, isolation: Isolation) -> Worker:
+        """The backend's worker; `auto` may take another backend once it has seen the rows, and then another worker."""
+        if backend.name not in self._started:
+            self.close()
+            self._started[backend.name] = Worker(backend.name, isolation)
+        return self._started[backend.name]
+
+    def close(self) -> None:
+        for worker in self._started.values():
+            worker.kill()
+        self._started.clear()
+
+
+def build(plan: Plan, registry: BackendRegistry, run_log: RunLog, workers: _Workers) -> Trainer:
     """A trainer with its model loaded; for a finished run, one that loads nothing.
 
     Raises:
@@ -151,8 +193,14 @@ def build(plan: Plan, registry: BackendRegistry, run_log: RunLog) -> Trainer:
     if not verdict.ok:
         asked = plan.selection.asked
         raise BackendUnavailableError(verdict.reason, verdict.remedy, field="backend", value=asked)
+    isolation = isolation_of(backend, plan.config, plan.run_dir)
     with leaving_no_trace(plan.run_dir):
-        return Trainer(plan, backend.build_trainer(request), run_log)
+        if isolation is None:
+            workers.close()
+            return Trainer(plan, backend.build_trainer(request), run_log)
+        check_travels(plan.model, plan.rewards)
+        remote = RemoteTrainer(workers.start(backend, isolation), request, plan.run_dir.absolute() / CACHES)
+        return Trainer(plan, backend.checked(remote), run_log)
 
 
 @overload
@@ -217,8 +265,9 @@ def get_trainer(
     Raises:
         AlignTuneError: see `aligntune_core.errors`; everything is checked before a model is loaded.
     """
-    run_log = RunLog()
-    with run_log.listening():
+    run_log, workers = RunLog(), _Workers()
+    with run_log.listening(), contextlib.ExitStack() as undone:
+        undone.callback(workers.close)
         registry = default_registry()
         layers = layers_of(config, settings)
         plan = make_plan(
@@ -229,8 +278,11 @@ def get_trainer(
             model=model,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
+            chosen_early=workers.start,
         )
-        return build(plan, registry, run_log)
+        trainer = build(plan, registry, run_log, workers)
+        undone.pop_all()
+        return trainer
 
 
 def create_sft_trainer(

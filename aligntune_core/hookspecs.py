@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Availability,
         BackendTrainer,
         Callback,
+        Isolation,
         OpenModel,
         OpenRequest,
         Preview,
@@ -130,6 +131,27 @@ class BackendSpecs:
                 from my_backend.preview import preview_of
 
                 return preview_of(request)
+        """
+
+    @hookspec(firstresult=True)
+    def isolation(self, folder: Path) -> Isolation:  # type: ignore[empty-body]
+        """Optional: say which process this backend trains in; without it, in the caller's.
+
+        Args:
+            folder: where a worker's libraries may keep files, such as compiled code; it does not exist yet, and is
+                removed at the end.
+
+        Returns:
+            An `Isolation`.
+
+        Rules:
+            Cheap, imports no training library. A backend that cannot share a process with what is already imported
+            says so in `is_available` or `build_trainer`, for those who set `isolation: none`.
+
+        Example:
+            @hookimpl
+            def isolation(folder):
+                return Isolation(own_process=True, preload=("my_backend.trainer",), environ={"MY_CACHE": str(folder)})
         """
 
     @hookspec(firstresult=True)

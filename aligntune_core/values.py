@@ -72,6 +72,21 @@ class Availability:
     remedy: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolation:
+    """Which process a backend trains in.
+
+    Attributes:
+        own_process: in a worker that it has to itself, unless the user sets `isolation: none`.
+        preload: modules that a worker imports at once, in this order, while rows are read.
+        environ: variables that a worker gets beside those that this process began with.
+    """
+
+    own_process: bool = False
+    preload: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
     """What rows are labelled with.

@@ -236,9 +236,9 @@ class RunSettings(Group):
     report_to: Annotated[Names, BeforeValidator(_trackers)] = setting(
         (), "Trackers to report to, plugins among them; none: no tracker, nothing leaves the machine.", HF
     )
-    isolation: Annotated[Literal["auto", "none"], choice("auto", "none", kind="the choices are")] = setting(
-        "auto", "Which process trains; auto: the backend decides; none: this one."
-    )
+    isolation: Annotated[
+        Literal["auto", "process", "none"], choice("auto", "process", "none", kind="the choices are")
+    ] = setting("auto", "Which process trains; auto: the backend decides; process: one of its own; none: this one.")
     backend_options: Options = setting({}, "Anything else, passed to the backend's own config and checked there.")
 
 

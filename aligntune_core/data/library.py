@@ -35,6 +35,11 @@ def library() -> Any:
     return datasets
 
 
+def open_rows(folder: str) -> Any:
+    """Rows that a `datasets.Dataset` wrote with `save_to_disk`."""
+    return library().Dataset.load_from_disk(folder)
+
+
 def read_source(
     source: Source, split: str | None, field: str, *, sha256: str | None = None, streaming: bool = False
 ) -> Any:

@@ -21,6 +21,7 @@ from aligntune_core.values import (
     AlgorithmSupport,
     Availability,
     BackendTrainer,
+    Isolation,
     OpenModel,
     OpenRequest,
     Preview,
@@ -122,7 +123,25 @@ class Backend:
             fits = isinstance(trainer, BackendTrainer)  # this reads its properties
         if not fits:
             raise self._broke(f"build_trainer() gave {type(trainer).__name__}, which is no BackendTrainer")
+        return self.checked(trainer)
+
+    def checked(self, trainer: BackendTrainer) -> CheckedTrainer:
+        """A trainer of this backend, checked at each call."""
         return CheckedTrainer(trainer, self.blamed, self._broke)
+
+    def isolation(self, folder: Path) -> Isolation:
+        """Which process it trains in.
+
+        Raises:
+            PluginContractError: it gave something else, or tried to end the process.
+        """
+        if "isolation" not in self.hooks:
+            return Isolation()
+        with self.blamed("isolation"):
+            found = self._hooks.call("isolation", folder=folder)
+        if not isinstance(found, Isolation):
+            raise self._broke(f"isolation() gave {type(found).__name__}, which is no Isolation")
+        return found
 
     def build_preview(self, request: TrainRequest) -> Preview | None:
         """What shows rows as the model sees them, checked at each call; None where the backend has no such hook.

@@ -1,6 +1,6 @@
 """The run folder: where it is, whether it may be used, who holds it, and `run.json`.
 
-run.json  metrics.jsonl  samples.jsonl  model/  checkpoint-N/  report.html  log.txt
+run.json  metrics.jsonl  samples.jsonl  model/  checkpoint-N/  report.html  log.txt; worker.log of a run in a worker
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RUN, METRICS, SAMPLES = "run.json", "metrics.jsonl", "samples.jsonl"
 MODEL, REPORT, LOG = "model", "report.html", "log.txt"
-STAGING, LOCK = ".staging", ".lock"
-_NAMES = {RUN, METRICS, SAMPLES, MODEL, REPORT, LOG, STAGING}
+WORKER_LOG = "worker.log"
+STAGING, LOCK, CACHES = ".staging", ".lock", ".caches"
+_NAMES = {RUN, METRICS, SAMPLES, MODEL, REPORT, LOG, WORKER_LOG, STAGING, CACHES}
 _given: set[Path] = set()
 """Default folders that this process has given away; two trainers made in one second must not share one."""
 
@@ -91,7 +92,7 @@ def check_folder(path: Path, *, overwrite: bool, resume: bool) -> None:
     _check_place(path)
     if (path / LOCK).exists():
         _take(path).release()
-    left = (LOCK, STAGING)  # all that a run leaves which was killed before it began
+    left = (LOCK, STAGING, CACHES)  # all that a run leaves which was killed before it began
     if not path.exists() or all(entry.name in left for entry in path.iterdir()):
         return
     if not (path / RUN).exists():
@@ -105,7 +106,7 @@ def check_folder(path: Path, *, overwrite: bool, resume: bool) -> None:
 @contextlib.contextmanager
 def leaving_no_trace(path: Path) -> Iterator[None]:
     """Take away again the folders that a library makes in passing: those that were not there before and are empty."""
-    missing = [folder for folder in (path / STAGING, path, *path.parents) if not folder.exists()]
+    missing = [folder for folder in (path / STAGING, path / CACHES, path, *path.parents) if not folder.exists()]
     try:
         yield
     finally:
