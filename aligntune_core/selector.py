@@ -113,12 +113,13 @@ def _automatic(
 
     for position, backend in enumerate(ranked):
         available = verdict(backend)
-        if available.ok:
+        if available.ok and not available.only_asked:
             support = matrix.support(backend, **what)
             rejected += [Rejected(b, f"'{backend}' comes first") for b in ranked[position + 1 :]]
             note = support.note if support.level == "limited" else ""
             return Selection(backend, asked, "chosen by auto", tuple(rejected), note)
-        rejected.append(Rejected(backend, f"{available.reason}; {available.remedy}"))
+        remedy = f"taken only where it is named: backend={backend}" if available.ok else available.remedy
+        rejected.append(Rejected(backend, f"{available.reason}; {remedy}"))
     reasons = "; ".join(f"{r.backend}: {r.reason}" for r in rejected)
     remedies = [install_remedy(name) for name in EXTRAS if name not in matrix.supports]
     look = "see 'aligntune diagnose'" if ranked else "see 'aligntune matrix'"

@@ -65,11 +65,16 @@ class AlgorithmSupport:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a backend can run here. Without `ok`, `reason` and `remedy` are both required."""
+    """Whether a backend can run here. Without `ok`, `reason` and `remedy` are both required.
+
+    Attributes:
+        only_asked: it can run, but `auto` is not to take it, for this `reason`.
+    """
 
     ok: bool
     reason: str = ""
     remedy: str = ""
+    only_asked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

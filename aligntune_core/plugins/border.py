@@ -184,8 +184,11 @@ def checked_verdict(verdict: object) -> Availability:
         raise PluginContractError(problem, "give an Availability")
     if type(verdict.ok) is not bool:
         raise PluginContractError("is_available() gave an `ok` that is neither true nor false", "give a bool")
-    if verdict.ok:
+    if verdict.ok and verdict.only_asked is not True:
         return Availability(True)
+    if verdict.ok:
+        reason = verdict.reason if isinstance(verdict.reason, str) else ""
+        return Availability(True, one_line(reason, LONGEST_REASON) or "it says so", only_asked=True)
     if not (verdict.reason and verdict.remedy and isinstance(verdict.reason, str) and isinstance(verdict.remedy, str)):
         raise PluginContractError("is_available() said no without a reason and a remedy", "give both")
     return Availability(False, one_line(verdict.reason, LONGEST_REASON), one_line(verdict.remedy, LONGEST_REASON))

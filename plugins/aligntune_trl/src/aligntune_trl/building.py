@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,24 @@ class Loaded:
         return self.request.chat
 
 
-def library(*classes: str) -> Any:
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A request's model where another backend, built on this one, loads it in a process that is its own.
+
+    Attributes:
+        load: settings and precision → the model, with its adapter; called when its turn comes. It may have changed TRL.
+    """
+
+    load: Callable[[TrainingConfig, str], Any]
+
+
+def library(request: TrainRequest, *classes: str) -> Any:
     """TRL, in a process in which nothing has replaced these classes of it.
 
     Raises:
         BackendUnavailableError: training here would not be TRL's.
     """
-    for name in classes:
+    for name in () if isinstance(request.model, Brought) else classes:
         home = getattr(trl, name).__module__
         if not home.startswith("trl.trainer."):
             problem, remedy = (
@@ -74,7 +85,10 @@ def begin(request: TrainRequest, config_class: type) -> Loaded:
 def load_policy(loaded: Loaded, auto: Any = AutoModelForCausalLM) -> Any:
     """The model that is trained and answers, with every token that ends an answer; `auto` is its kind's class."""
     model = loaded.request.model
-    if model is None:
+    if isinstance(model, Brought):
+        set_seed(loaded.request.config.seed)
+        model = model.load(loaded.request.config, loaded.precision)
+    elif model is None:
         set_seed(loaded.request.config.seed)
         model = loading.load_model(loaded.request.config, loaded.precision, auto)
     loading.keep_quantised_weights_as_loaded(model)

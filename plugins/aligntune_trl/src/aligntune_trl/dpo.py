@@ -66,7 +66,7 @@ def build_dpo(request: TrainRequest) -> TrlTrainer:
     Raises:
         ConfigError, DataError: what only the library, the model or the tokenizer can tell.
     """
-    trl = building.library("DPOTrainer", "DPOConfig")
+    trl = building.library(request, "DPOTrainer", "DPOConfig")
     config = cast("DpoConfig", request.config)
     loaded = building.begin(request, trl.DPOConfig)
     tokeniser, longest = PairTokeniser(loaded.tokenizer), config.max_seq_length

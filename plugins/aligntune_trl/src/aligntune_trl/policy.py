@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from aligntune_core import ConfigError, DataError, RunEvents, TrainRequest
 from aligntune_core.config import GrpoConfig, RolloutConfig
@@ -177,8 +178,11 @@ def construct(loaded: Loaded, model: Any, extend: Callable[[type[Any]], type[Any
         scorers.append(ModelScorer(scorer, failures, taken={reward.name for reward in request.rewards}))
     adapter = loading.lora_config(config, model)
     referenced = bool(arguments.beta) and adapter is None
-    trainer_class = with_rewards(per_row(extend(guarded(building.library("GRPOTrainer").GRPOTrainer))))
-    with building.options_told(config), loadable_again(model, opened=request.model is not None, referenced=referenced):
+    trainer_class = with_rewards(per_row(extend(guarded(building.library(request, "GRPOTrainer").GRPOTrainer))))
+    with (
+        building.options_told(config),
+        loadable_again(model, opened=isinstance(request.model, PreTrainedModel), referenced=referenced),
+    ):
         native = trainer_class(
             model=model,
             reward_funcs=scorers,
@@ -230,7 +234,7 @@ def load_policy(request: TrainRequest) -> Policy:
     Raises:
         ConfigError, DataError: what only the library, the model or the tokenizer can tell.
     """
-    trl = building.library("GRPOTrainer", "GRPOConfig")
+    trl = building.library(request, "GRPOTrainer", "GRPOConfig")
     loaded = building.begin(request, trl.GRPOConfig)
     loaded = replace(loaded, request=mended(loaded.request, loaded.tokenizer))
     tokeniser, model = PromptTokeniser(loaded.tokenizer), building.load_policy(loaded)

@@ -58,7 +58,7 @@ def build_reward_model(request: TrainRequest) -> TrlTrainer:
     Raises:
         ConfigError, DataError: what only the library, the model or the tokenizer can tell.
     """
-    trl = building.library("RewardTrainer", "RewardConfig")
+    trl = building.library(request, "RewardTrainer", "RewardConfig")
     config = cast("RewardModelConfig", request.config)
     if request.model is not None and getattr(request.model.config, "num_labels", None) != 1:
         remedy = "pass a model for sequence classification with num_labels=1, or model_name"

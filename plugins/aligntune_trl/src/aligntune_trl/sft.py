@@ -41,7 +41,7 @@ def build_sft(request: TrainRequest) -> TrlTrainer:
     Raises:
         ConfigError, DataError: what only the library, the model or the tokenizer can tell.
     """
-    trl = building.library("SFTTrainer", "SFTConfig")
+    trl = building.library(request, "SFTTrainer", "SFTConfig")
     config = cast("SftConfig", request.config)
     rows = request.train_rows
     if config.streaming:

@@ -1,0 +1,117 @@
+"""The model by Unsloth: loading it, and its adapter, with every argument given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from aligntune_trl import loading
+from peft import PeftModel
+from transformers import set_seed
+
+from aligntune_core import ConfigError
+from aligntune_core.config import TrainingConfig
+
+Load = Callable[[TrainingConfig, str], Any]
+
+
+def loader(library: Any, config: TrainingConfig) -> Load:
+    """How aligntune_trl gets the model when its turn comes: settings and precision → the model, with its adapter.
+
+    Raises:
+        ConfigError: a setting that Unsloth's CPU backend would ignore.
+    """
+    if not torch.cuda.is_available():
+        check_cpu(config)
+    return lambda config, precision: load(library.FastLanguageModel, config, precision)
+
+
+def check_cpu(config: TrainingConfig) -> None:
+    """Refuse what Unsloth's CPU backend would take and leave out.
+
+    Raises:
+        ConfigError: with the setting.
+    """
+    for field in ("load_in_8bit", "packing"):
+        if getattr(config, field, False):
+            problem, remedy = "Unsloth's CPU backend leaves it out", 'leave it out, or use backend="trl"'
+            raise ConfigError(problem, remedy, field=field, value=True)
+
+
+def longest_of(config: TrainingConfig) -> int:
+    """Tokens that a row may have; rollouts have no limit of their own, so the model's own positions are enough."""
+    return cast("int", getattr(config, "max_seq_length", None) or 0) or 2048
+
+
+def checkpoints(config: TrainingConfig) -> Any:
+    """Unsloth's own way of gradient checkpointing, which is on by itself on a GPU; the setting decides."""
+    if config.gradient_checkpointing is False:
+        return False
+    return "unsloth" if torch.cuda.is_available() else bool(config.gradient_checkpointing)
+
+
+def load(fast: Any, config: TrainingConfig, precision: str) -> Any:
+    """The model, ready to be trained.
+
+    Args:
+        fast: Unsloth's `FastLanguageModel`.
+        config: settled settings.
+        precision: bf16, fp16 or fp32.
+    """
+    name = str(config.model_name)
+    checkpointing = checkpoints(config)
+    with loading.telling(config):
+        model, _ = fast.from_pretrained(
+            model_name=name,
+            max_seq_length=longest_of(config),
+            dtype=loading.weights_dtype(config, precision),
+            load_in_4bit=config.load_in_4bit,
+            load_in_8bit=config.load_in_8bit,
+            full_finetuning=not config.use_peft,
+            fast_inference=False,
+            use_gradient_checkpointing=checkpointing,
+            random_state=config.seed,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            use_safetensors=True,
+        )
+    if isinstance(model, PeftModel):
+        loading.check_adapter_whole(model, name)
+        return model
+    if not config.use_peft:
+        return model
+    return adapted(fast, model, config, checkpointing)
+
+
+def adapted(fast: Any, model: Any, config: TrainingConfig, checkpointing: Any) -> Any:
+    """The model with a new adapter, whose first weights are those that aligntune_trl draws."""
+    wanted = loading.lora_config(config, model)
+    if wanted is None:
+        raise TypeError("the model has an adapter already")
+    targets = layers(model) if config.lora_target_modules == "all-linear" else list(config.lora_target_modules)
+    set_seed(config.seed)
+    return fast.get_peft_model(
+        model,
+        r=wanted.r,
+        target_modules=targets,
+        lora_alpha=wanted.lora_alpha,
+        lora_dropout=wanted.lora_dropout,
+        bias="none",
+        use_gradient_checkpointing=checkpointing,
+        random_state=config.seed,
+        max_seq_length=longest_of(config),
+        use_rslora=False,
+        init_lora_weights=True,
+    )
+
+
+def layers(model: Any) -> list[str]:
+    """The names of all linear layers but the one that gives the logits: PEFT's `all-linear`, written out."""
+    head = model.get_output_embeddings()
+    found = {
+        path.rpartition(".")[2]
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    return sorted(found)
