@@ -48,10 +48,11 @@ class Output:
         self._thread.start()
 
     def _read(self, stream: TextIO) -> None:
-        for line in stream:
-            with self._lock, contextlib.suppress(OSError, ValueError):
-                self._lines.append(line)
-                self._write(line)
+        with stream:
+            for line in stream:
+                with self._lock, contextlib.suppress(OSError):
+                    self._lines.append(line)
+                    self._write(line)
 
     def into(self, path: Path) -> None:
         """From now on, and with what was printed before, write to this file."""
@@ -65,9 +66,13 @@ class Output:
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(text)
 
+    def end(self) -> None:
+        """Wait for the last line of a worker that has ended."""
+        self._thread.join(timeout=1.0)
+
     def last_words(self) -> str:
         """The last line that says something."""
-        self._thread.join(timeout=1.0)
+        self.end()
         with self._lock:
             return next((text for line in reversed(self._lines) if (text := one_line(line, 200))), "")
 
@@ -163,6 +168,7 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._channel.close()
+        self.output.end()
 
     def close(self) -> None:
         """Let it end; one that does not is ended."""
@@ -171,6 +177,7 @@ class Worker:
             self._process.wait(timeout=LAST_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
+        self.output.end()
 
 
 def _log_again(record: Mapping[str, Any]) -> None:
