@@ -84,11 +84,13 @@ class Isolation:
     Attributes:
         own_process: in a worker that it has to itself, unless the user sets `isolation: none`.
         preload: modules that a worker imports at once, in this order, while rows are read.
+        proof: modules that can only be imported where this backend can train; `aligntune diagnose --deep` tries it.
         environ: variables that a worker gets beside those that this process began with.
     """
 
     own_process: bool = False
     preload: tuple[str, ...] = ()
+    proof: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
 
 

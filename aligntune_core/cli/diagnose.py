@@ -5,6 +5,10 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,9 @@ import click
 
 from aligntune_core.cli.output import json_option, print_json, print_table, strict_option
 from aligntune_core.environment import Environment, detect
+from aligntune_core.errors import told
 from aligntune_core.installed import default_registry, get_backend_status
+from aligntune_core.isolation.process import Worker
 from aligntune_core.plan import versions_of
 from aligntune_core.plugins import LoadFailure, load_extensions
 
@@ -58,14 +64,34 @@ def _problems(environment: Environment, status: dict[str, dict[str, Any]]) -> li
     return found
 
 
-def report() -> dict[str, Any]:
-    """The whole report."""
+def proved(backend: str) -> dict[str, Any]:
+    """What a fresh process says of a backend's libraries: whether they can really be imported, and in which time."""
+    found = default_registry().backends[backend]
+    with tempfile.TemporaryDirectory() as folder:
+        isolation = found.isolation(Path(folder))
+        if not isolation.proof:
+            return {"ok": None, "seconds": None, "error": "the backend names nothing to import"}
+        began = time.perf_counter()
+        worker = Worker(backend, replace(isolation, preload=isolation.proof))
+        try:
+            worker.ask("loaded")
+        except Exception as error:  # noqa: BLE001 - whatever a library raises at import
+            return {"ok": False, "seconds": None, "error": told(error)}
+        finally:
+            worker.close()
+    return {"ok": True, "seconds": round(time.perf_counter() - began, 1), "error": None}
+
+
+def report(*, deep: bool = False) -> dict[str, Any]:
+    """The whole report; `deep`: with what each usable backend's libraries do in a fresh process."""
     environment, registry, status = detect(), default_registry(), get_backend_status()
     packages: dict[str, str] = {}
     for backend in registry:
         packages |= versions_of(backend.distribution)
     packages = packages or versions_of("aligntune")
     packages.pop("python", None)
+    asked = [name for name in registry.backends if status[name]["available"]] if deep else []
+    imports = {name: proved(name) for name in sorted(asked)}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -76,16 +102,25 @@ def report() -> dict[str, Any]:
         ],
         "precision": precision_here(environment),
         "backends": status,
-        "problems": _problems(environment, status),
-    }
+        "problems": _problems(environment, status) + _unimportable(imports),
+    } | ({"imports": imports} if deep else {})
+
+
+def _unimportable(imports: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {"what": f"backend {name}: its libraries cannot be imported: {found['error']}", "remedy": "install them again"}
+        for name, found in imports.items()
+        if found["ok"] is False
+    ]
 
 
 @click.command()
 @json_option
 @strict_option
-def diagnose(as_json: bool, strict: bool) -> None:
+@click.option("--deep", is_flag=True, help="Import each usable backend's libraries too, in a process of its own.")
+def diagnose(as_json: bool, strict: bool, deep: bool) -> None:
     """Versions, devices, precision, each backend's verdict, and what to mend."""
-    found = report()
+    found = report(deep=deep)
     if as_json:
         print_json(found)
     else:
@@ -100,6 +135,9 @@ def _print(found: dict[str, Any]) -> None:
     print_table("", ["package", "version"], [[n, v] for n, v in found["packages"].items()])
     rows = [[n, "yes" if s["available"] else "no", s["reason"]] for n, s in found["backends"].items()]
     print_table("", ["backend", "available", "reason"], rows)
+    for name, told_of in found.get("imports", {}).items():
+        if told_of["ok"]:
+            click.echo(f"{name}: its libraries were imported in {told_of['seconds']} s, in a process of their own")
     if not found["problems"]:
         click.secho("nothing to mend", fg="green")
     for problem in found["problems"]:

@@ -10,6 +10,7 @@ from aligntune_core import (
     Availability,
     BackendTrainer,
     Environment,
+    Isolation,
     OpenModel,
     OpenRequest,
     Preview,
@@ -79,6 +80,12 @@ def provides_algorithms() -> Iterable[AlgorithmSupport]:
 @hookimpl
 def is_available(environment: Environment) -> Availability:
     return judge(environment)
+
+
+@hookimpl
+def isolation() -> Isolation:
+    libraries = ("aligntune_trl.preloaded",)
+    return Isolation(preload=libraries, proof=libraries)
 
 
 @hookimpl

@@ -36,7 +36,9 @@ def is_available(environment: Environment) -> Availability:
 
 @hookimpl
 def isolation(folder: Path) -> Isolation:
-    return Isolation(own_process=True, preload=("torch", "datasets"), environ=variables(folder))
+    neutral = ("torch", "datasets")  # a limited cell is trained without Unsloth, so it cannot be imported yet
+    proof = ("aligntune_unsloth.proof",)
+    return Isolation(own_process=True, preload=neutral, proof=proof, environ=variables(folder))
 
 
 @hookimpl
