@@ -214,6 +214,7 @@ class Trainer:
             final_loss=result.final_loss,
             seconds=round(result.seconds, 3),
             model_path=str(self._absolute / MODEL),
+            peak_memory=dict(backend.peak()),
             error=None,
         )
         if folder.writes:

@@ -24,6 +24,7 @@ from aligntune_core.installed import default_registry
 from aligntune_core.isolation import carried, travel
 from aligntune_core.isolation.channel import Channel, Message
 from aligntune_core.plugins.checked import CheckedTrainer
+from aligntune_core.runs.memory import peak
 
 
 class Forwarded(logging.Handler):
@@ -124,11 +125,14 @@ class Served:
     def save(self, path: str) -> None:
         self._ready.save(Path(path))
 
+    def peak(self) -> dict[str, int | None]:
+        return peak()
+
     def preview(self, rows: list[Any]) -> list[Any]:
         return [[list(row.input_ids), list(row.labels)] for row in self._ready.preview(rows)]
 
 
-CALLS = ("loaded", "build", "resolved", "train", "evaluate", "predict", "save", "preview")
+CALLS = ("loaded", "build", "resolved", "train", "evaluate", "predict", "save", "preview", "peak")
 
 
 def answer(served: Served, message: Message) -> Message:

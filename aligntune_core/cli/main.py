@@ -22,6 +22,7 @@ COMMANDS = {
     "chat": ("aligntune_core.cli.chat:chat", "Talk with a saved model, in a terminal."),
     "export": ("aligntune_core.cli.export:export", "Write a saved model to a folder; merge its adapter."),
     "preview": ("aligntune_core.cli.preview:preview", "Show rows as the model sees them, trained tokens coloured."),
+    "compare": ("aligntune_core.cli.compare:compare", "The same run on several backends, side by side."),
     "validate": ("aligntune_core.cli.check:validate", "Check a configuration without training."),
     "explain": ("aligntune_core.cli.check:explain", "Show an algorithm: formula, paper, defaults and their sources."),
     "list-backends": (f"{_SHOW}:list_backends", "Which backends are installed and can run here."),
@@ -38,7 +39,7 @@ COMMANDS = {
 
 _STATE = "aligntune_core.plugins.process_state"
 LONGEST_LINE = 500
-HEAVY = frozenset({"demo", "train", "preview", "generate", "chat", "export"})
+HEAVY = frozenset({"demo", "train", "preview", "generate", "chat", "export", "compare"})
 """Commands that load a training library; the others answer at once."""
 
 

@@ -70,6 +70,11 @@ class RemoteTrainer:
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         return [RowTokens(*row) for row in self._worker.ask("preview", rows=[dict(row) for row in rows])]
 
+    def peak(self) -> dict[str, int | None]:
+        """The most memory that the worker has used; see `aligntune_core.runs.memory.peak`."""
+        found: dict[str, int | None] = self._worker.ask("peak")
+        return found
+
     def close(self) -> None:
         """End the worker, and remove what its libraries kept."""
         self._worker.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aligntune_core.errors import BackendUnavailableError, PluginContractError, first_line
+from aligntune_core.runs.memory import peak
 from aligntune_core.values import BackendTrainer, MergeReport, OpenModel, Preview, RowPreview, RunEvents, Sampling
 
 Blamed = Callable[[str], contextlib.AbstractContextManager[None]]
@@ -87,6 +88,12 @@ class CheckedTrainer:
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         with self._blamed("preview"):
             return self._trainer.preview(rows)
+
+    def peak(self) -> Mapping[str, int | None]:
+        """The most memory that the process which trains has used."""
+        elsewhere = getattr(self._trainer, "peak", None)
+        found: Mapping[str, int | None] = elsewhere() if callable(elsewhere) else peak()
+        return found
 
     def close(self) -> None:
         """Let go of the model, where the plugin has a way to."""

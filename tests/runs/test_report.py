@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from aligntune_core.runs.report import CHARTS, duration, number, write_report
+from aligntune_core.runs.charts import number
+from aligntune_core.runs.report import CHARTS, duration, write_report
 
 ATTACK = "<script>alert(1)</script>"
 RUN = {"run_id": "1-sft", "status": "finished", "algorithm": "sft", "config": {"model_name": "org/tiny", "seed": 42}}
