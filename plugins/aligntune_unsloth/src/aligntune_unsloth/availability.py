@@ -48,7 +48,7 @@ def _installed(environment: Environment) -> Availability | None:
         return _no("not-installed", f"{' and '.join(missing)} not installed", INSTALL)
     if "torch" not in packages:
         return _no("not-installed", "torch not installed", INSTALL)
-    for requirement in _required():
+    for requirement in _required(packages["unsloth"]):
         found = packages.get(requirement.name)
         if found is not None and not requirement.specifier.contains(found.split("+")[0], prereleases=True):
             what = f"{requirement.name} {found} does not fit: Unsloth {packages['unsloth']} wants {requirement}"
@@ -57,8 +57,8 @@ def _installed(environment: Environment) -> Availability | None:
 
 
 @cache
-def _required() -> tuple[Requirement, ...]:
-    """What the installed Unsloth requires of the packages that decide."""
+def _required(version: str) -> tuple[Requirement, ...]:
+    """What the installed Unsloth, of this version, requires of the packages that decide."""
     return tuple(r for name in ("unsloth", "unsloth_zoo") for r in _requirements(name))
 
 
