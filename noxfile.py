@@ -15,6 +15,7 @@ TRL = {"1.14": "constraints/trl-1.14.txt", "1.16": "constraints/trl-1.16.txt"}
 NEWEST = TRL["1.16"]
 PLUGIN = "plugins/aligntune_trl"
 EXAMPLE = "examples/aligntune_torch"
+UNSLOTH = "plugins/aligntune_unsloth"
 CONFORMANCE = ("tests/conformance", "tests/scaffold", f"{EXAMPLE}/tests", f"{PLUGIN}/tests/test_conformance.py")
 """The conformance suite: on a fake, on a fresh scaffold, on the example and on the TRL backend."""
 
@@ -30,6 +31,23 @@ def tests(session: nox.Session, trl: str) -> None:
     """The fast suite, beside both versions of TRL that are supported."""
     install(session, TRL[trl])
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def unsloth(session: nox.Session) -> None:
+    """The Unsloth backend with the real Unsloth on its CPU backend, and that TRL trains the same bits beside it."""
+    install(session, TRL["1.14"])
+    work = Path(session.create_tmp())
+    absent = work / "absent.json"
+    script = f"{UNSLOTH}/tests/real/weights.py"
+    session.run("pip", "uninstall", "-y", "-q", "unsloth", "unsloth_zoo", "aligntune-unsloth")
+    model = "from pathlib import Path; from aligntune_trl.tiny import write_tiny_model as w; w('causal_lm', Path('{}'))"
+    session.run("python", "-c", model.format(work / "model"))
+    with absent.open("w") as file:
+        session.run("python", script, str(work / "model"), str(work / "runs"), stdout=file)
+    session.install("-c", "constraints/unsloth.txt", "--no-deps", "unsloth", "unsloth_zoo", "-e", UNSLOTH)
+    told = {"ALIGNTUNE_TEST_ABSENT": str(absent.absolute()), "ALIGNTUNE_UNSLOTH_CPU": "1"}
+    session.run("pytest", "-n", "2", f"{UNSLOTH}/tests/real", *session.posargs, env=told)
 
 
 @nox.session
