@@ -142,7 +142,7 @@ class TrainingSettings(TypedDict, total=False):
     """Trackers to report to, plugins among them; none: no tracker, nothing leaves the machine."""
 
     isolation: str | None
-    """Which process trains; auto: the backend decides; none: this one."""
+    """Which process trains; auto: the backend decides; process: one of its own; none: this one."""
 
     backend_options: Mapping[str, Any] | None
     """Anything else, passed to the backend's own config and checked there."""

@@ -61,7 +61,7 @@ def library(request: TrainRequest, *classes: str) -> Any:
         if not home.startswith("trl.trainer."):
             problem, remedy = (
                 f"TRL was patched in this process ({home})",
-                "start a fresh Python process for this backend",
+                "set isolation: process, or start a fresh Python process",
             )
             raise BackendUnavailableError(problem, remedy, field="backend", value="trl")
     return trl
