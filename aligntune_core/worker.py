@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,7 @@ def answer(served: Served, message: Message) -> Message:
     try:
         return {"done": call(**message["arguments"])}
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told
+        traceback.print_exc()  # into the run's worker.log
         return {"failed": carried.packed(error)}
 
 

@@ -135,9 +135,10 @@ def test_an_error_there_is_the_same_error_here(start: Start, happen: str, kind: 
 
 
 def test_the_traceback_of_the_worker_is_in_the_run_folder(start: Start) -> None:
-    with start("if step == 3:\n    raise ZeroDivisionError") as trainer, pytest.raises(ZeroDivisionError):
+    happen = "if step == 3:\n    raise DataError('has a hole', 'mend it')"
+    with start(happen) as trainer, pytest.raises(DataError):
         trainer.train()
-    assert "in happen" in Path("run/log.txt").read_text("utf-8")
+    assert "in happen" in Path("run/worker.log").read_text("utf-8")
 
 
 def test_a_loss_that_is_not_finite_ends_the_loop_there(start: Start) -> None:
