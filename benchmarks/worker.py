@@ -2,9 +2,9 @@
 
     python benchmarks/worker.py [--pairs 5]
 
-Prints the seconds of the whole process, from its start to its end, and those of a step, in alternating pairs: the step of
-a run whose step takes about a third of a second, and the whole of one that trains two steps. The models are random, the
-rows are in a file, and the backend is TRL's.
+Prints the seconds of the whole process, from its start to its end, and those of a step, in alternating pairs: the step
+of a run whose step takes about a third of a second, and the whole of one that trains two steps. The models are random,
+the rows are in a file, and the backend is TRL's.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pairs import machine, ratio
+from pairs import alternate, machine, ratio
 
-SIDES = {"worker": "process", "here": "none"}
-"""The sides, and their `isolation`."""
+WAYS = ("process", "none")
+"""The `isolation` of the two sides."""
 SIZES = {"a whole run of two steps": (64, 2, 2), "a step": (512, 8, 12)}
 """What is measured: a model's hidden units, its layers, and the steps."""
 
@@ -68,41 +69,33 @@ def child(folder: Path, isolation: str, steps: int) -> None:
     print(json.dumps([end - before for before, end in itertools.pairwise(ends)]))
 
 
-def run(folder: Path, isolation: str, steps: int) -> tuple[float, float]:
-    """A fresh process: its seconds, and the median of a step's."""
+def seconds(folder: Path, isolation: str, steps: int, measure: int) -> float:
+    """A fresh process: 0: its seconds; 1: the median of a step's."""
     began = time.perf_counter()
     command = [sys.executable, __file__, "--child", isolation, "--folder", str(folder), "--steps", str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{isolation} failed: {done.stderr[-2000:]}")
-    return time.perf_counter() - began, statistics.median(json.loads(done.stdout.splitlines()[-1]))
+    return (time.perf_counter() - began, statistics.median(json.loads(done.stdout.splitlines()[-1])))[measure]
 
 
 def compare(name: str, pairs: int) -> None:
     """Pairs in alternating order, as a row of the table."""
     hidden, layers, steps = SIZES[name]
     measure = 0 if "whole" in name else 1
-    found: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as place:
         write_inputs(Path(place), hidden, layers)
-        for pair in range(pairs + 1):  # the first warms the cache
-            for side in SIDES if pair % 2 else reversed(SIDES):
-                seconds = run(Path(place), SIDES[side], steps)[measure]
-                if pair:
-                    found[side].append(seconds)
-    worker, here = (statistics.median(found[side]) for side in SIDES)
-    low, middle, high = ratio(found["worker"], found["here"])
-    more = statistics.median(a - b for a, b in zip(found["worker"], found["here"], strict=True))
-    print(
-        f"| {name} | {worker:.3f} s | {here:.3f} s | {more:+.3f} s | {low:.3f}, **{middle:.3f}**, {high:.3f} |",
-        flush=True,
-    )
+        worker, here = alternate(*(partial(seconds, Path(place), way, steps, measure) for way in WAYS), pairs)
+    low, middle, high = ratio(worker, here)
+    more = statistics.median(a - b for a, b in zip(worker, here, strict=True))
+    medians = f"{statistics.median(worker):.3f} s | {statistics.median(here):.3f} s"
+    print(f"| {name} | {medians} | {more:+.3f} s | {low:.3f}, **{middle:.3f}**, {high:.3f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--child", choices=sorted(SIDES.values()), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
