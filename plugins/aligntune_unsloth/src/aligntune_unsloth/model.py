@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from aligntune_trl import loading
@@ -39,9 +39,9 @@ def check_cpu(config: TrainingConfig) -> None:
             raise ConfigError(problem, remedy, field=field, value=True)
 
 
-def longest_of(config: TrainingConfig) -> int:
-    """Tokens that a row may have; rollouts have no limit of their own, so the model's own positions are enough."""
-    return cast("int", getattr(config, "max_seq_length", None) or 0) or 2048
+def longest_of(config: TrainingConfig) -> int | None:
+    """Tokens that a row may have; None, where settings do not say it: as many as the model has positions for."""
+    return getattr(config, "max_seq_length", None)
 
 
 def checkpoints(config: TrainingConfig) -> Any:
@@ -75,6 +75,7 @@ def load(fast: Any, config: TrainingConfig, precision: str) -> Any:
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
             use_safetensors=True,
+            **({"attn_implementation": config.attn_implementation} if config.attn_implementation else {}),
         )
     if isinstance(model, PeftModel):
         loading.check_adapter_whole(model, name)
