@@ -22,6 +22,7 @@ from aligntune_core.errors import (
 from aligntune_core.hookspecs import hookimpl
 from aligntune_core.rewards.values import Reward, text_of
 from aligntune_core.runs.storage import storage_error
+from aligntune_core.saved_values import MergeReport, OpenModel, OpenRequest, Sampling
 from aligntune_core.values import (
     AlgorithmSupport,
     Availability,
@@ -29,15 +30,11 @@ from aligntune_core.values import (
     Callback,
     Isolation,
     Labels,
-    MergeReport,
-    OpenModel,
-    OpenRequest,
     Preview,
     RowPreview,
     RowTokens,
     RunEvents,
     RunInfo,
-    Sampling,
     Support,
     TrainRequest,
     TrainResult,

@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 
     from aligntune_core.environment import Environment
     from aligntune_core.rewards import Reward
+    from aligntune_core.saved_values import OpenModel, OpenRequest
     from aligntune_core.values import (
         AlgorithmSupport,
         Availability,
         BackendTrainer,
         Callback,
         Isolation,
-        OpenModel,
-        OpenRequest,
         Preview,
         RunInfo,
         TrainRequest,

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from aligntune_core.saved_values import Sampling
 from aligntune_core.selector import AUTO
-from aligntune_core.values import Sampling
 
 Command = Callable[..., Any]
 NO_TEXT = "{} is no UTF-8 text; convert it"

@@ -15,7 +15,7 @@ from aligntune_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from aligntune_core.plugins.checked import CheckedModel
-    from aligntune_core.values import Sampling
+    from aligntune_core.saved_values import Sampling
 
 COMMANDS = "/reset begins anew, /quit or Ctrl-D leaves, Ctrl-C ends an answer"
 

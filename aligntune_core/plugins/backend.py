@@ -17,16 +17,8 @@ from aligntune_core.plugins.border import checked_claims, checked_verdict
 from aligntune_core.plugins.checked import CheckedModel, CheckedTrainer, checked_preview
 from aligntune_core.plugins.guard import guarded, refuse_from_within
 from aligntune_core.plugins.manager import Hooks
-from aligntune_core.values import (
-    AlgorithmSupport,
-    Availability,
-    BackendTrainer,
-    Isolation,
-    OpenModel,
-    OpenRequest,
-    Preview,
-    TrainRequest,
-)
+from aligntune_core.saved_values import OpenModel, OpenRequest
+from aligntune_core.values import AlgorithmSupport, Availability, BackendTrainer, Isolation, Preview, TrainRequest
 
 
 class Backend:

@@ -12,7 +12,8 @@ from typing import Any
 
 from aligntune_core.errors import BackendUnavailableError, PluginContractError, first_line
 from aligntune_core.runs.memory import peak
-from aligntune_core.values import BackendTrainer, MergeReport, OpenModel, Preview, RowPreview, RunEvents, Sampling
+from aligntune_core.saved_values import MergeReport, OpenModel, Sampling
+from aligntune_core.values import BackendTrainer, Preview, RowPreview, RunEvents
 
 Blamed = Callable[[str], contextlib.AbstractContextManager[None]]
 Broke = Callable[[str], PluginContractError]

@@ -21,7 +21,7 @@ from aligntune_core.data.source import HUB_NAME, looks_like_path
 from aligntune_core.runs.folder import METRICS, read_run
 from aligntune_core.runs.metrics import read
 from aligntune_core.runs.public import last_part, on_hub, several, told
-from aligntune_core.values import MergeReport
+from aligntune_core.saved_values import MergeReport
 
 Table = Sequence[Sequence[object]]
 

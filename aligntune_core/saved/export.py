@@ -13,8 +13,8 @@ from aligntune_core.runs.card import Card
 from aligntune_core.runs.storage import is_replaceable, is_storage_error, storage_error, sync_folder, write_text
 from aligntune_core.saved.find import Saved, find_saved
 from aligntune_core.saved.opening import open_saved
+from aligntune_core.saved_values import MergeReport
 from aligntune_core.selector import AUTO
-from aligntune_core.values import MergeReport
 
 README = "README.md"
 _KINDS = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt", ".py", ".md"})

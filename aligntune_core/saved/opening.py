@@ -12,8 +12,8 @@ from aligntune_core.ours import EXTRAS, install_remedy
 from aligntune_core.plugins import Backend, BackendRegistry
 from aligntune_core.plugins.checked import CheckedModel
 from aligntune_core.saved.find import Saved, settings_of
+from aligntune_core.saved_values import OpenRequest
 from aligntune_core.selector import AUTO, backend_name, ranking
-from aligntune_core.values import OpenRequest
 
 log = logging.getLogger("aligntune")
 

@@ -12,16 +12,14 @@ from typing import Any
 from aligntune_core.config import CONFIGS, TrainingConfig
 from aligntune_core.environment import Environment
 from aligntune_core.hookspecs import hookimpl
+from aligntune_core.saved_values import MergeReport, OpenRequest, Sampling
 from aligntune_core.values import (
     AlgorithmSupport,
     Availability,
-    MergeReport,
-    OpenRequest,
     Preview,
     RowPreview,
     RowTokens,
     RunEvents,
-    Sampling,
     Support,
     TrainRequest,
 )

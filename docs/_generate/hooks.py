@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from _generate.markdown import code, docstring, fence
 from _generate.markdown import page as make_page
-from aligntune_core import algorithms, environment, hookspecs, values
+from aligntune_core import algorithms, environment, hookspecs, saved_values, values
 from aligntune_core.discovery import BACKENDS, PLUGINS
 from aligntune_core.hookspecs import REQUIRED, BackendSpecs, PluginSpecs
 from aligntune_core.rewards import values as rewards
@@ -18,6 +18,7 @@ VALUES = (
     values.AlgorithmSupport,
     values.Support,
     values.Availability,
+    values.Isolation,
     environment.Environment,
     environment.Device,
     values.TrainRequest,
@@ -27,10 +28,10 @@ VALUES = (
     values.RowTokens,
     values.RunEvents,
     values.TrainResult,
-    values.OpenRequest,
-    values.OpenModel,
-    values.Sampling,
-    values.MergeReport,
+    saved_values.OpenRequest,
+    saved_values.OpenModel,
+    saved_values.Sampling,
+    saved_values.MergeReport,
     algorithms.Algorithm,
     values.RunInfo,
     values.Callback,

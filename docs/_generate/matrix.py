@@ -52,8 +52,8 @@ def today(axis: str) -> str:
 def page() -> str:
     """The page of what works today."""
     intro = (
-        "What the backends of this repository say of themselves; *Limited* comes with what is limited. Whether they can "
-        "run on a machine is another question, which `aligntune list-backends` answers there."
+        "What the backends of this repository say of themselves; *Limited* comes with what is limited. Whether they "
+        "can run on a machine is another question, which `aligntune list-backends` answers there."
     )
     live = "For what is installed on your machine, other people's backends too:\n\n```bash\naligntune matrix\n```"
     tables = [f"## {title}\n\n{today(axis)}" for axis, title in AXES.items()]

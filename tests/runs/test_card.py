@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from aligntune_core.runs.card import Card
-from aligntune_core.values import MergeReport
+from aligntune_core.saved_values import MergeReport
 
 RUN: dict[str, Any] = {
     "run_id": "first",

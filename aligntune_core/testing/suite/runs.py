@@ -19,10 +19,11 @@ from aligntune_core.runs import metrics
 from aligntune_core.runs.folder import METRICS, read_run
 from aligntune_core.saved.find import find_saved
 from aligntune_core.saved.opening import open_saved
+from aligntune_core.saved_values import Sampling
 from aligntune_core.testing.suite.checking import broken
 from aligntune_core.testing.suite.watching import Heard, python_hears_ctrl_c, watched
 from aligntune_core.trainer import Trainer
-from aligntune_core.values import RowPreview, Sampling, TrainResult
+from aligntune_core.values import RowPreview, TrainResult
 
 if TYPE_CHECKING:
     from aligntune_core.testing.suite.base import Cell, SuiteBase

@@ -15,7 +15,7 @@ from aligntune import BackendUnavailableError, ConfigError, UnsupportedAlgorithm
 from aligntune_core import Callback
 from aligntune_core.saved.find import find_saved
 from aligntune_core.saved.opening import open_saved
-from aligntune_core.values import Sampling
+from aligntune_core.saved_values import Sampling
 
 from .weights import ROWS, train
 
