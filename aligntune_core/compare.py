@@ -6,12 +6,13 @@ import itertools
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aligntune_core.checks import checked_config, layers_of, selector_of
-from aligntune_core.config import Layer
+from aligntune_core.checks import checked_config, selector_of
+from aligntune_core.config import Layer, file_layer
+from aligntune_core.config.aliases import BY_ALIAS
 from aligntune_core.environment import detect
 from aligntune_core.errors import AlignTuneError, told
 from aligntune_core.factory import get_trainer
@@ -20,7 +21,7 @@ from aligntune_core.runs.charts import Series, chart, number
 from aligntune_core.runs.folder import METRICS, read_run
 from aligntune_core.runs.metrics import read
 from aligntune_core.runs.pages import render
-from aligntune_core.runs.storage import write_json, write_text
+from aligntune_core.runs.storage import write_json, write_text, writing
 from aligntune_core.values import Callback
 
 TONES = ("train", "eval", "good", "bad", "muted")
@@ -68,30 +69,43 @@ class _Clock(Callback):
         self.ends[step] = time.perf_counter()
 
 
-def check(config: Path, backends: Sequence[str], steps: int) -> None:
+OURS = frozenset(
+    {
+        *("max_steps", "num_epochs", "logging_steps", "save_steps", "output_dir", "resume", "overwrite", "isolation"),
+        "backend",
+    }
+)
+"""What the comparison decides itself, whatever the file says."""
+
+
+def _settings(config: Path) -> Layer:
+    """The file's settings but for those."""
+    layer = file_layer(config)
+    kept = {name: value for name, value in layer.settings.items() if BY_ALIAS.get(name, name) not in OURS}
+    return replace(layer, settings=kept)
+
+
+def check(config: Path, backends: Sequence[str]) -> None:
     """Refuse what one of the backends would refuse, before the first of them trains.
 
     Raises:
         AlignTuneError: as `get_trainer`.
     """
-    registry, environment = default_registry(), detect()
-    layers = layers_of(config, {})
+    registry, environment, layers = default_registry(), detect(), [_settings(config)]
     algorithm = selector_of(layers, "algorithm", None, "sft")
     for backend in backends:
-        checked_config(algorithm, backend, [*layers, _ours(steps)], registry=registry, environment=environment)
-
-
-def _ours(steps: int) -> Layer:
-    return Layer({"max_steps": steps, "logging_steps": 1, "isolation": "process", "num_epochs": None, "resume": None})
+        checked_config(algorithm, backend, layers, registry=registry, environment=environment)
 
 
 def measure(config: Path, backend: str, steps: int, folder: Path) -> Measured:
     """Train so many steps on a backend; what ends it is told in the result."""
-    clock, layers = _Clock(), layers_of(config, {})
-    given = {name: value for name, value in _ours(steps).settings.items() if value is not None}
-    algorithm: Any = selector_of(layers, "algorithm", None, "sft")
+    clock, layer = _Clock(), _settings(config)
+    algorithm: Any = selector_of([layer], "algorithm", None, "sft")
     try:
-        with get_trainer(algorithm, backend, config=config, output_dir=str(folder), save_steps=steps, **given) as run:
+        with get_trainer(
+            algorithm, backend, config=layer.settings, max_steps=steps, logging_steps=1, save_steps=steps,
+            output_dir=str(folder), isolation="process",
+        ) as run:  # fmt: skip
             run.listen(clock)
             run.train()
     except AlignTuneError as error:
@@ -157,6 +171,8 @@ def write(folder: Path, config: Path, steps: int, found: Sequence[Measured]) -> 
         ImportError: that extra is missing; the numbers are written.
         StorageError: the disk is full.
     """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)  # where no backend came so far
     write_json(folder / NUMBERS, as_json(config, steps, found))
     write_text(folder / PAGE, render("compare.html.j2", _context(folder, config, steps, found)))
 

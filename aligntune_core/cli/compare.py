@@ -33,7 +33,7 @@ def compare(config: Path, backends: str, steps: int, output_dir: Path | None, as
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError("the folder is not empty", "choose another", field="--output-dir", value=str(folder))
     (hide_messages if as_json else show_messages)()
-    comparison.check(config, names, steps)
+    comparison.check(config, names)
     found = []
     for name in names:
         click.echo(f"{name}: {steps} steps …", err=True)
