@@ -147,6 +147,27 @@ def test_auto_takes_trl_without_a_gpu(tiny: Path, tmp_path: Path) -> None:
         assert "cpu-only" in str(run.selection)
 
 
+def test_a_quantised_checkpoint_gets_an_adapter_by_itself(tiny: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(tiny, quantization_config=quantised, device_map={"": "cpu"})
+    model.save_pretrained(tmp_path / "model-bnb-4bit")
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "model-bnb-4bit")
+    found = {
+        backend: losses(train("sft", backend, str(tmp_path / "model-bnb-4bit"), tmp_path / backend, logging_steps=1))
+        for backend in ("trl", "unsloth")
+    }
+    assert (tmp_path / "unsloth" / "model" / "adapter_model.safetensors").exists()
+    assert found["unsloth"] == pytest.approx(found["trl"], rel=1e-3)
+
+
+def test_in_a_process_in_which_transformers_is_imported_it_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailableError, match="was imported in this process before Unsloth"):
+        train("sft", "unsloth", str(tiny), tmp_path / "run", isolation="none")
+
+
 # the limited cells
 
 
