@@ -99,7 +99,7 @@ def lint(session: nox.Session) -> None:
     session.install("ruff>=0.14,<1")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("lint-imports")
+    session.run("lint-imports", env={"PYTHONPATH": f"{UNSLOTH}/src"})  # it is not installed without Unsloth
 
 
 @nox.session
