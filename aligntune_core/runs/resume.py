@@ -14,7 +14,7 @@ from aligntune_core.runs.folder import RUN, read_run
 
 log = logging.getLogger("aligntune")
 
-FREE = {"resume", "overwrite", "output_dir"}
+FREE = {"resume", "overwrite", "output_dir", "isolation"}
 """Settings that may differ when a run goes on; any other would silently make it another run."""
 
 
