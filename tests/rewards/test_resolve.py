@@ -177,7 +177,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "syntax.py:f",
         "cannot be imported: SyntaxError: invalid syntax (syntax.py, line 4); mend",
     ),
-    "a file with a null byte": ("nul.py:f", "cannot be imported: SyntaxError: source code string cannot contain null"),
+    "a file with a null byte": ("nul.py:f", "source code string cannot contain null bytes; mend the file"),
     "a module that is not installed": ("no_such_module:f", "there is no module 'no_such_module'; install it, or write"),
     "a module that is a file here": ("rewards:count", "there is no module 'rewards'; write rewards.py:count"),
     "a number": (3, "reward_functions = 3: is a number; give a function, the name of a reward"),
