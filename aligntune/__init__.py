@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnknownAlgorithmError,
         UnknownBackendError,
         UnsupportedAlgorithmError,
+        WorkerDiedError,
     )
     from aligntune_core.factory import (
         create_rl_trainer,
@@ -53,6 +54,7 @@ _HOME = {
     "UnknownAlgorithmError": _ERRORS,
     "UnknownBackendError": _ERRORS,
     "UnsupportedAlgorithmError": _ERRORS,
+    "WorkerDiedError": _ERRORS,
     "create_rl_trainer": _FACTORY,
     "create_sft_trainer": _FACTORY,
     "get_backend_status": _INSTALLED,
@@ -79,6 +81,7 @@ __all__ = [
     "UnknownAlgorithmError",
     "UnknownBackendError",
     "UnsupportedAlgorithmError",
+    "WorkerDiedError",
     "create_rl_trainer",
     "create_sft_trainer",
     "get_backend_status",

@@ -24,8 +24,8 @@ from typing import Any
 from aligntune_core.installed import default_registry
 from aligntune_core.isolation import carried, travel
 from aligntune_core.isolation.channel import Channel, Message
+from aligntune_core.memory import peak
 from aligntune_core.plugins.checked import CheckedTrainer
-from aligntune_core.runs.memory import peak
 
 
 class Forwarded(logging.Handler):

@@ -71,7 +71,7 @@ class RemoteTrainer:
         return [RowTokens(*row) for row in self._worker.ask("preview", rows=[dict(row) for row in rows])]
 
     def peak(self) -> dict[str, int | None]:
-        """The most memory that the worker has used; see `aligntune_core.runs.memory.peak`."""
+        """The most memory that the worker has used; see `aligntune_core.memory.peak`."""
         found: dict[str, int | None] = self._worker.ask("peak")
         return found
 

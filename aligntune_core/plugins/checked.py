@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aligntune_core.errors import BackendUnavailableError, PluginContractError, first_line
-from aligntune_core.runs.memory import peak
+from aligntune_core.memory import peak
 from aligntune_core.saved_values import MergeReport, OpenModel, Sampling
 from aligntune_core.values import BackendTrainer, Preview, RowPreview, RunEvents
 

@@ -20,6 +20,7 @@ CONTRACT = {
     "BackendUnavailableError": (3, ImportError),
     "NoBackendError": (3, ImportError),
     "PluginLoadError": (3, ImportError),
+    "WorkerDiedError": (3, RuntimeError),
     "PluginContractError": (3, TypeError),
     "RewardError": (4, RuntimeError),
     "DivergedError": (5, ArithmeticError),

@@ -40,14 +40,12 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
     def verdict(devices: tuple[Device, ...] = (H100,), world_size: int = 1, **versions: str | None) -> Availability:
         packages = {name: version for name, version in {**VERSIONS, **versions}.items() if version is not None}
         environment = Environment(devices=devices, packages=packages, world_size=world_size)
+        before = set(sys.modules)
         found: Any = plugin.is_available(environment=environment)
-        assert not {"unsloth", "unsloth_zoo", "torch"} & set(sys.modules) - BEFORE
+        assert not {"unsloth", "unsloth_zoo", "torch", "trl"} & (set(sys.modules) - before)
         return found  # type: ignore[no-any-return]
 
     return verdict
-
-
-BEFORE = set(sys.modules)
 
 
 def test_a_fit_gpu_and_fit_versions_are_enough(judge: Judge) -> None:
