@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -61,7 +63,7 @@ def load(fast: Any, config: TrainingConfig, precision: str) -> Any:
     """
     name = str(config.model_name)
     checkpointing = checkpoints(config)
-    with loading.telling(config):
+    with loading.telling(config), redirect_stdout(sys.stderr):  # its banners are no results
         model, _ = fast.from_pretrained(
             model_name=name,
             max_seq_length=longest_of(config),
@@ -92,19 +94,20 @@ def adapted(fast: Any, model: Any, config: TrainingConfig, checkpointing: Any) -
         raise TypeError("the model has an adapter already")
     targets = layers(model) if config.lora_target_modules == "all-linear" else list(config.lora_target_modules)
     set_seed(config.seed)
-    return fast.get_peft_model(
-        model,
-        r=wanted.r,
-        target_modules=targets,
-        lora_alpha=wanted.lora_alpha,
-        lora_dropout=wanted.lora_dropout,
-        bias="none",
-        use_gradient_checkpointing=checkpointing,
-        random_state=config.seed,
-        max_seq_length=longest_of(config),
-        use_rslora=False,
-        init_lora_weights=True,
-    )
+    with redirect_stdout(sys.stderr):
+        return fast.get_peft_model(
+            model,
+            r=wanted.r,
+            target_modules=targets,
+            lora_alpha=wanted.lora_alpha,
+            lora_dropout=wanted.lora_dropout,
+            bias="none",
+            use_gradient_checkpointing=checkpointing,
+            random_state=config.seed,
+            max_seq_length=longest_of(config),
+            use_rslora=False,
+            init_lora_weights=True,
+        )
 
 
 def layers(model: Any) -> list[str]:

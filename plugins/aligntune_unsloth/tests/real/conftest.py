@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from aligntune_trl.tiny import write_tiny_model
 
 os.environ["ALIGNTUNE_UNSLOTH_CPU"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny causal model, the same at each call."""
+    from aligntune_trl.tiny import write_tiny_model  # not before Unsloth, where that is imported here
+
     path = tmp_path_factory.mktemp("tiny") / "model"
     write_tiny_model("causal_lm", path)
     return path
