@@ -59,6 +59,9 @@ class FutureBackendSpecs:
     def build_preview(self, request: object, later: object) -> Any: ...
 
     @hookspec(firstresult=True)
+    def isolation(self, folder: object, later: object) -> Any: ...
+
+    @hookspec(firstresult=True)
     def tiny_model(self, model_type: object, path: object, later: object) -> Any: ...
 
     @hookspec(firstresult=True)

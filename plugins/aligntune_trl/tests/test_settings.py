@@ -7,16 +7,17 @@ import json
 
 import pytest
 import torch
+import transformers
 import trl
 from aligntune_trl import loading
 from aligntune_trl.arguments import OWNED, check_read_back, training_arguments, with_options
 from aligntune_trl.availability import judge
-from aligntune_trl.building import library
 from aligntune_trl.plugin import provides_algorithms
 from aligntune_trl.sft import sft_arguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
+from aligntune import create_sft_trainer
 from aligntune_core import (
     Availability,
     BackendUnavailableError,
@@ -152,9 +153,25 @@ def test_versions_that_work_are_available():
     assert judge(with_gpu) == Availability(True)
 
 
-def test_a_process_in_which_trl_was_patched_is_refused(monkeypatch):
-    class SFTTrainer: ...
+def patched_init(self, *args, **kwargs): ...
 
-    monkeypatch.setattr(trl, "SFTTrainer", SFTTrainer)
-    with pytest.raises(BackendUnavailableError, match=r"TRL was patched in this process.*fresh Python process"):
-        library("SFTTrainer")
+
+def replaced_class():
+    return type("SFTTrainer", (trl.SFTTrainer,), {"__qualname__": "maker.<locals>.SFTTrainer"})
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value"),
+    [
+        (trl, "SFTTrainer", replaced_class()),
+        (trl.SFTTrainer, "compute_loss", patched_init),
+        (trl.SFTConfig, "__post_init__", patched_init),
+        (transformers.Trainer, "create_accelerator_and_postprocess", patched_init),
+        (transformers.TrainingArguments, "__post_init__", patched_init),
+    ],
+)
+def test_a_process_in_which_trl_was_patched_is_refused(tiny, tmp_path, monkeypatch, owner, name, value):
+    monkeypatch.setattr(owner, name, value)
+    rows = [{"prompt": "a", "completion": "b"}] * 4
+    with pytest.raises(BackendUnavailableError, match=r"TRL was patched in this process \(.*set isolation: process"):
+        create_sft_trainer(model_name=str(tiny), backend="trl", train_dataset=rows, output_dir=str(tmp_path / "run"))

@@ -21,6 +21,7 @@ from aligntune_trl.arguments import (
     with_options,
 )
 from aligntune_trl.generate import end_ids
+from aligntune_trl.pristine import changed
 from aligntune_trl.quiet import hush_handlers
 from aligntune_trl.tokenizer import load_tokenizer, tokenizer_name
 
@@ -56,14 +57,14 @@ def library(request: TrainRequest, *classes: str) -> Any:
     Raises:
         BackendUnavailableError: training here would not be TRL's.
     """
-    for name in () if isinstance(request.model, Brought) else classes:
-        home = getattr(trl, name).__module__
-        if not home.startswith("trl.trainer."):
-            problem, remedy = (
-                f"TRL was patched in this process ({home})",
-                "set isolation: process, or start a fresh Python process",
-            )
-            raise BackendUnavailableError(problem, remedy, field="backend", value="trl")
+    if isinstance(request.model, Brought):
+        return trl
+    if found := changed(getattr(trl, name) for name in classes):
+        problem, remedy = (
+            f"TRL was patched in this process ({found})",
+            "set isolation: process, or start a fresh Python",
+        )
+        raise BackendUnavailableError(problem, remedy, field="backend", value="trl")
     return trl
 
 
