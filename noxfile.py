@@ -47,7 +47,7 @@ def unsloth(session: nox.Session) -> None:
         session.run("python", script, str(work / "model"), str(work / "runs"), stdout=file)
     session.install("-c", "constraints/unsloth.txt", "--no-deps", "unsloth", "unsloth_zoo", "-e", UNSLOTH)
     told = {"ALIGNTUNE_TEST_ABSENT": str(absent.absolute()), "ALIGNTUNE_UNSLOTH_CPU": "1"}
-    for check in ("training", "interference", "conformance"):  # the last needs a process that is Unsloth's
+    for check in ("training", "interference", "conformance", "limited"):  # one of them in a process that is Unsloth's
         session.run("pytest", "-n", "2", f"{UNSLOTH}/tests/real/check_{check}.py", *session.posargs, env=told)
 
 
