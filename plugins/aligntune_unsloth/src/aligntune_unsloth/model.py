@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from aligntune_trl import loading
-from peft import PeftModel
-from transformers import set_seed
+from peft import PeftConfig, PeftModel
+from transformers import AutoConfig, set_seed
 
 from aligntune_core import ConfigError
 from aligntune_core.config import TrainingConfig
@@ -53,6 +53,18 @@ def checkpoints(config: TrainingConfig) -> Any:
     return "unsloth" if torch.cuda.is_available() else bool(config.gradient_checkpointing)
 
 
+def quantised(config: TrainingConfig) -> int | None:
+    """In how many bits the checkpoint, or the base of an adapter, is stored: Unsloth wants to be told; None: in all."""
+    name = str(config.model_name)
+    if loading.is_adapter(name):
+        name = str(PeftConfig.from_pretrained(name).base_model_name_or_path)
+    with loading.telling(config):
+        found = AutoConfig.from_pretrained(name, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    how = getattr(found, "quantization_config", None) or {}
+    how = how if isinstance(how, dict) else how.to_dict()
+    return 4 if how.get("load_in_4bit") else 8 if how.get("load_in_8bit") else None
+
+
 def load(fast: Any, config: TrainingConfig, precision: str) -> Any:
     """The model, ready to be trained.
 
@@ -63,13 +75,14 @@ def load(fast: Any, config: TrainingConfig, precision: str) -> Any:
     """
     name = str(config.model_name)
     checkpointing = checkpoints(config)
+    bits = quantised(config)
     with loading.telling(config), redirect_stdout(sys.stderr):  # its banners are no results
         model, _ = fast.from_pretrained(
             model_name=name,
             max_seq_length=longest_of(config),
             dtype=loading.weights_dtype(config, precision),
-            load_in_4bit=config.load_in_4bit,
-            load_in_8bit=config.load_in_8bit,
+            load_in_4bit=config.load_in_4bit or bits == 4,
+            load_in_8bit=config.load_in_8bit or bits == 8,
             full_finetuning=not config.use_peft,
             fast_inference=False,
             use_gradient_checkpointing=checkpointing,
