@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +133,10 @@ class Served:
         return [[list(row.input_ids), list(row.labels)] for row in self._ready.preview(rows)]
 
 
-CALLS = ("loaded", "build", "resolved", "train", "evaluate", "predict", "save", "preview", "peak")
-
-
 def answer(served: Served, message: Message) -> Message:
     """What came of a call."""
-    call: Callable[..., Any] = getattr(served, message["call"]) if message["call"] in CALLS else served.loaded
     try:
-        return {"done": call(**message["arguments"])}
+        return {"done": getattr(served, message["call"])(**message["arguments"])}
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told
         traceback.print_exc()  # into the run's worker.log
         return {"failed": carried.packed(error)}

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pairs import alternate, machine, ratio
+from turns import our_clock
 
 WAYS = ("process", "none")
 """The `isolation` of the two sides."""
@@ -48,14 +49,8 @@ def write_inputs(folder: Path, hidden: int, layers: int) -> None:
 def child(folder: Path, isolation: str, steps: int) -> None:
     """One run; its last line has the seconds of each step but the first."""
     from aligntune import create_sft_trainer
-    from aligntune_core import Callback
 
     ends: list[float] = []
-
-    class Clock(Callback):
-        def step(self, step: int) -> None:
-            ends.append(time.perf_counter())
-
     settings: dict[str, Any] = {"model_name": str(folder / "model"), "dataset_name": str(folder / "rows.jsonl")}
     with (
         tempfile.TemporaryDirectory() as run,
@@ -64,7 +59,7 @@ def child(folder: Path, isolation: str, steps: int) -> None:
             gradient_accumulation_steps=1, batch_size=4, **settings,
         ) as trainer,
     ):  # fmt: skip
-        trainer.listen(Clock())
+        trainer.listen(our_clock(lambda: ends.append(time.perf_counter())))
         trainer.train()
     print(json.dumps([end - before for before, end in itertools.pairwise(ends)]))
 

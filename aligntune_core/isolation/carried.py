@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import traceback
 from typing import Any
 
@@ -44,20 +45,17 @@ def unpacked(told: dict[str, Any]) -> BaseException:
 
 
 def _made(told: dict[str, Any]) -> BaseException:
-    own = getattr(errors, told["type"], None)
-    if "problems" in told and isinstance(own, type) and issubclass(own, AlignTuneError):
-        return own([Problem(*problem) for problem in told["problems"]])
     if "problems" in told:
-        return AlignTuneError([Problem(*problem) for problem in told["problems"]])
+        own = getattr(errors, told["type"], None)
+        if not (isinstance(own, type) and issubclass(own, AlignTuneError)):
+            own = AlignTuneError  # it was a plugin's own class
+        return own([Problem(*problem) for problem in told["problems"]])
     standard = getattr(builtins, told["type"], None)
-    if not isinstance(standard, type) or not issubclass(standard, Exception):
-        return RuntimeError(f"{told['type']}: {first_line(told['text'])}")
-    if issubclass(standard, OSError) and told.get("errno"):
-        return standard(told["errno"], told["text"])
-    try:
-        return standard(told["text"])
-    except TypeError:  # such as UnicodeDecodeError, which takes five arguments
-        return RuntimeError(f"{told['type']}: {first_line(told['text'])}")
+    if isinstance(standard, type) and issubclass(standard, Exception):
+        numbered = issubclass(standard, OSError) and told.get("errno")
+        with contextlib.suppress(TypeError):  # such as UnicodeDecodeError, which takes five arguments
+            return standard(told["errno"], told["text"]) if numbered else standard(told["text"])
+    return RuntimeError(f"{told['type']}: {first_line(told['text'])}")
 
 
 class ElsewhereError(Exception):

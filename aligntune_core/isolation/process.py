@@ -112,7 +112,7 @@ class Worker:
         """Let the worker do something, and wait for it.
 
         Args:
-            call: one of those that `aligntune_core.worker` knows.
+            call: a method of `aligntune_core.worker.Served`.
             answer: what it tells meanwhile → our answer to that.
             **arguments: as JSON can tell them.
 
@@ -164,8 +164,9 @@ class Worker:
 
     def kill(self) -> None:
         """End it at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.poll() is None:  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._channel.close()
         self.output.end()

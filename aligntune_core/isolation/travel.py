@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aligntune_core.config import CONFIGS, TrainingConfig
+from aligntune_core.checks import config_class
+from aligntune_core.config import TrainingConfig
 from aligntune_core.data.library import open_rows
 from aligntune_core.data.read import load_rows
 from aligntune_core.data.stream import RowStream
@@ -61,7 +62,7 @@ def packed(request: TrainRequest, folder: Path) -> dict[str, Any]:
 
 def unpacked(told: dict[str, Any], backend: Backend) -> TrainRequest:
     """The request again, in the worker."""
-    config = settings_again(_config_class(told["algorithm"], backend), told["config"], told["given"])
+    config = settings_again(config_class(told["algorithm"], backend), told["config"], told["given"])
     rows = {name: open_rows(path) for name, path in told["rows"].items()}
     if "train" not in rows:
         rows["train"] = load_rows(config).train  # a stream is read where it is trained
@@ -79,13 +80,6 @@ def unpacked(told: dict[str, Any], backend: Backend) -> TrainRequest:
         rewards=resolve_rewards(config),
         work_dir=Path(told["work_dir"]),
     )
-
-
-def _config_class(algorithm: str, backend: Backend) -> type[TrainingConfig]:
-    found = CONFIGS.get(algorithm) or backend.algorithms[algorithm].config
-    if found is None:
-        raise LookupError(f"no settings are defined for {algorithm}")
-    return found
 
 
 def settings_again(cls: type[TrainingConfig], values: dict[str, Any], given: list[str]) -> TrainingConfig:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
+import trl
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -178,7 +179,7 @@ def construct(loaded: Loaded, model: Any, extend: Callable[[type[Any]], type[Any
         scorers.append(ModelScorer(scorer, failures, taken={reward.name for reward in request.rewards}))
     adapter = loading.lora_config(config, model)
     referenced = bool(arguments.beta) and adapter is None
-    trainer_class = with_rewards(per_row(extend(guarded(building.library(request, "GRPOTrainer").GRPOTrainer))))
+    trainer_class = with_rewards(per_row(extend(guarded(trl.GRPOTrainer))))
     with (
         building.options_told(config),
         loadable_again(model, opened=isinstance(request.model, PreTrainedModel), referenced=referenced),

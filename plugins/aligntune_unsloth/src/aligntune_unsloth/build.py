@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from aligntune_core import BackendTrainer, TrainRequest, UnsupportedAlgorithmError
 from aligntune_unsloth.claims import NO_WORDS, uses_unsloth
@@ -27,6 +28,7 @@ def build(request: TrainRequest) -> BackendTrainer:
     from aligntune_trl.build import build as build_patched
     from aligntune_trl.building import Brought
 
-    from aligntune_unsloth.model import loader
+    from aligntune_unsloth.model import check_cpu, load
 
-    return build_patched(replace(request, model=Brought(loader(library, request.config))))
+    check_cpu(request.config)
+    return build_patched(replace(request, model=Brought(partial(load, library.FastLanguageModel))))

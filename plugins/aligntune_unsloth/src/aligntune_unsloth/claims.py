@@ -26,8 +26,7 @@ Cells = Mapping[tuple[str, str], Support]
 def _level(task: str, model_type: str, support: Support) -> Support:
     if model_type == "classification":
         return _NO
-    fast = model_type == "causal_lm" and task != "text_classification"
-    return support if fast else _LIMITED
+    return support if uses_unsloth(task, model_type) else _LIMITED
 
 
 def _cells(algorithm: str, cells: Cells) -> dict[tuple[str, str], Support]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -15,27 +14,14 @@ from transformers import AutoConfig, set_seed
 from aligntune_core import ConfigError
 from aligntune_core.config import TrainingConfig
 
-Load = Callable[[TrainingConfig, str], Any]
-
-
-def loader(library: Any, config: TrainingConfig) -> Load:
-    """How aligntune_trl gets the model when its turn comes: settings and precision → the model, with its adapter.
-
-    Raises:
-        ConfigError: a setting that Unsloth's CPU backend would ignore.
-    """
-    if not torch.cuda.is_available():
-        check_cpu(config)
-    return lambda config, precision: load(library.FastLanguageModel, config, precision)
-
 
 def check_cpu(config: TrainingConfig) -> None:
-    """Refuse what Unsloth's CPU backend would take and leave out.
+    """Refuse what Unsloth's CPU backend would take and leave out; on a GPU nothing.
 
     Raises:
         ConfigError: with the setting.
     """
-    for field in ("load_in_8bit", "packing"):
+    for field in () if torch.cuda.is_available() else ("load_in_8bit", "packing"):
         if getattr(config, field, False):
             problem, remedy = "Unsloth's CPU backend leaves it out", 'leave it out, or use backend="trl"'
             raise ConfigError(problem, remedy, field=field, value=True)

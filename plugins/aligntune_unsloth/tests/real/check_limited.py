@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from aligntune_unsloth.claims import WITHOUT_KERNELS, claims
+from aligntune_unsloth.claims import WITHOUT_KERNELS
 
-from aligntune_core.testing import BackendSuite
+from .suite import UnslothSuite, cells
 
 
-class TestLimited(BackendSuite):
-    backend = "unsloth"
-    settings: ClassVar[dict[str, Any]] = {"isolation": "none"}
-    other_values: ClassVar = {"backend_options": {"adam_beta2": 0.95}, "lora_target_modules": "q_proj,v_proj"}
-    only: ClassVar = tuple(
-        f"{support.algorithm}-{task}-{model_type}"
-        for support in claims()
-        for (task, model_type), cell in support.cells.items()
-        if cell.note == WITHOUT_KERNELS
-    )
+class TestLimited(UnslothSuite):
+    only: ClassVar = cells(lambda cell: cell.note == WITHOUT_KERNELS)
     left_out: ClassVar = {
         f"{check}[sft-text_classification-causal_lm]": "what is saved is a classification model, and those are refused"
         for check in ("test_the_saved_model_is_the_trained_one", "test_save_model_writes_it_anywhere")
