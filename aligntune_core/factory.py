@@ -91,7 +91,8 @@ def make_plan(
     resumption = find_resumption(config.resume, run_dir)
     head = head_of(config, model)
     model_type = model_type_of(config, head)
-    place: dict[str, Any] = {"registry": registry, "environment": environment}
+    checkpoint: dict[str, bool] = {"quantised": head.quantised, "adapter": head.base is not None}
+    place: dict[str, Any] = {"registry": registry, "environment": environment, "config": config.settled(**checkpoint)}
     selection = choose_again(selection, name, config.task_type, model_type, **place)
     trackers = tuple(load_extension(name) for name in config.plugin_trackers)
     check_base(name, head, config.model_name)
@@ -110,7 +111,7 @@ def make_plan(
     log.log(logging.WARNING if selection.note else logging.INFO, "%s: %s", name, selection)
     _tell_kinds(config, head, task, model_type)
     chosen = registry.backends[selection.backend]
-    config = config_for(name, chosen, layers).settled(quantised=head.quantised, adapter=head.base is not None)
+    config = config_for(name, chosen, layers).settled(**checkpoint)
     config = fitted(config, environment)
     config = config.decided(**model_folders(config))
     check_adapter(config, chosen, name)

@@ -67,13 +67,15 @@ class BackendSpecs:
 
         Args:
             environment: the machine; judge by this, not by what you find yourself.
-            request: None while only the machine is asked about; what is to be trained, just before `build_trainer`.
+            request: None while only the machine is asked about; what is to be trained, where a run chooses its backend,
+                still without rows, and just before `build_trainer`, with them.
 
         Returns:
             `Availability(True)`, or one with a reason and a remedy.
 
         Rules:
-            Cheap, opens no GPU context, imports no training library, never raises.
+            Cheap, opens no GPU context, imports no training library, never raises. What costs a second, such as a child
+            process that asks the driver, is for a `request`.
 
         Example:
             @hookimpl

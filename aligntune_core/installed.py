@@ -12,7 +12,7 @@ from aligntune_core.matrix import SupportMatrix
 from aligntune_core.ours import EXTRAS, install_remedy, owner
 from aligntune_core.plugins import BackendRegistry, load_registry
 from aligntune_core.selector import Selection, backend_name, select
-from aligntune_core.values import Availability
+from aligntune_core.values import Availability, TrainRequest
 
 _one_at_a_time = threading.RLock()
 
@@ -91,8 +91,14 @@ def choose(
     backend: object,
     task: str | None = None,
     model_type: str | None = None,
+    request: TrainRequest | None = None,
 ) -> tuple[str, Selection]:
     """The canonical algorithm and the selected backend; None for `task` or `model_type` means not known yet.
+
+    Args:
+        registry, environment: what is installed, and where.
+        algorithm, backend, task, model_type: as they were asked for.
+        request: what is about to be trained, as far as it is known; None where only the question is.
 
     Raises:
         UnknownAlgorithmError, UnknownBackendError, UnsupportedAlgorithmError, BackendUnavailableError, NoBackendError,
@@ -104,6 +110,6 @@ def choose(
     matrix = SupportMatrix({b.name: b.algorithms for b in registry}, {})
 
     def verdict(candidate: str) -> Availability:
-        return registry.backends[candidate].is_available(environment)
+        return registry.backends[candidate].is_available(environment, request)
 
     return name, select(matrix, verdict, backend=wanted, algorithm=name, task=task, model_type=model_type)

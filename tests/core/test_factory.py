@@ -13,7 +13,7 @@ import pytest
 
 import aligntune
 from aligntune import BackendType, create_rl_trainer, create_sft_trainer, get_backend_status, get_trainer, list_backends
-from aligntune_core import AlgorithmSupport, Availability, Environment, Support, hookimpl
+from aligntune_core import AlgorithmSupport, Availability, Environment, Support, TrainRequest, hookimpl
 from aligntune_core.checks import checked_config
 from aligntune_core.errors import (
     BackendUnavailableError,
@@ -109,6 +109,24 @@ def test_auto_falls_back_and_says_why(
         assert trainer.selection.backend == "trl"
     lines = [r.getMessage() for r in caplog.records if "chosen by auto" in r.getMessage()]
     assert lines == ["sft: backend trl (chosen by auto); unsloth not taken: it is ill; mend it"]
+
+
+class Particular(FakeBackend):
+    """Fit for this machine, but not for what is asked of it."""
+
+    @hookimpl
+    def is_available(self, environment: Environment, request: TrainRequest | None) -> Availability:
+        return Availability(True) if request is None else ILL
+
+
+def test_auto_passes_over_a_backend_that_cannot_train_this_very_run(
+    use_registry: Use, settings: dict[str, Any]
+) -> None:
+    use_registry(trl=FakeBackend(preference=10), unsloth=Particular(preference=50))
+    with get_trainer("sft", **settings) as trainer:
+        assert trainer.selection.backend == "trl"
+    with pytest.raises(BackendUnavailableError, match="it is ill"):
+        get_trainer("sft", "unsloth", **settings)
 
 
 def test_auto_looks_at_the_checkpoint_and_the_rows(use_registry: Use, settings: dict[str, Any]) -> None:

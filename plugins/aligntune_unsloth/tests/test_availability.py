@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 from aligntune_unsloth import availability, plugin
+from aligntune_unsloth.driver import Driver, driver
 
-from aligntune_core import Availability, Device, Environment
+from aligntune_core import Availability, Device, Environment, TrainRequest
+from aligntune_core.config import SftConfig
 
 VERSIONS = {
     "unsloth": "2026.10.9", "unsloth_zoo": "2026.10.9", "torch": "2.13.0", "trl": "1.14.2", "transformers": "5.17.0",
@@ -37,11 +40,13 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
     importlib.invalidate_caches()
     availability._required.cache_clear()
 
-    def verdict(devices: tuple[Device, ...] = (H100,), world_size: int = 1, **versions: str | None) -> Availability:
+    def verdict(
+        devices: tuple[Device, ...] = (H100,), world_size: int = 1, request: Any = None, **versions: str | None
+    ) -> Availability:
         packages = {name: version for name, version in {**VERSIONS, **versions}.items() if version is not None}
         environment = Environment(devices=devices, packages=packages, world_size=world_size)
         before = set(sys.modules)
-        found: Any = plugin.is_available(environment=environment)
+        found: Any = plugin.is_available(environment=environment, request=request)
         assert not {"unsloth", "unsloth_zoo", "torch", "trl"} & (set(sys.modules) - before)
         return found  # type: ignore[no-any-return]
 
@@ -92,3 +97,48 @@ def test_its_cpu_backend_serves_those_who_ask_for_it_and_auto_never(judge: Judge
     found = judge(devices=(Device("cpu"),))
     assert (found.ok, found.only_asked) == (True, True)
     assert found.reason.startswith("cpu-only: ")
+
+
+# what only the driver knows
+
+RUN = TrainRequest(algorithm="sft", task="", model_type="causal_lm", config=SftConfig(), environment=Environment())
+
+
+def test_for_a_run_torch_itself_is_asked_in_another_process(judge: Judge) -> None:
+    found = driver()
+    assert found is not None
+    assert found is driver()
+    asked = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.version.cuda)"], capture_output=True, text=True, check=True
+    )
+    assert str(found.cuda) == asked.stdout.strip()
+    assert judge().ok
+    assert judge(request=RUN).ok == (not found.problem)
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (Driver(None, "torch sees none"), "torch-without-cuda: "),
+        (
+            Driver("13.0", "the driver is too old"),
+            "gpu-unusable: torch cannot compute on the GPU: the driver is too old",
+        ),
+        (Driver("13.0", ""), ""),
+        (None, ""),
+    ],
+    ids=["no CUDA", "old driver", "fit", "no answer"],
+)
+def test_what_torch_says_decides(judge: Judge, monkeypatch: Any, told: Driver | None, reason: str) -> None:
+    monkeypatch.setattr(availability, "driver", lambda: told)
+    found = judge(request=RUN)
+    assert found.ok is not bool(reason)
+    assert found.reason.startswith(reason)
+    assert bool(found.remedy) is bool(reason)
+
+
+def test_nothing_is_asked_of_the_driver_where_the_answer_is_no_already(judge: Judge, monkeypatch: Any) -> None:
+    monkeypatch.setattr(availability, "driver", lambda: pytest.fail("asked"))
+    assert not judge(devices=(Device("cpu"),), request=RUN).ok
+    monkeypatch.setenv(availability.CPU, "1")
+    assert judge(devices=(Device("cpu"),), request=RUN).ok

@@ -1,4 +1,7 @@
-"""Whether Unsloth can train here, judged from files and versions: importing it would change this process."""
+"""Whether Unsloth can train here, judged from files and versions: importing it would change this process.
+
+What only the driver knows is asked of a child process, and only for a run that Unsloth may train.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from importlib.util import find_spec
 from packaging.requirements import InvalidRequirement, Requirement
 
 from aligntune_core import Availability, Environment
+from aligntune_unsloth.driver import driver
 
 CPU = "ALIGNTUNE_UNSLOTH_CPU"
 INSTALL = "pip install 'aligntune[unsloth]'"
@@ -20,6 +24,7 @@ OLDEST = (7, 0)
 """The compute capability from which Unsloth compiles its kernels."""
 JUDGED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
 """Packages whose versions decide whether training works."""
+WITHOUT_CUDA = ("torch-without-cuda", "torch is not a CUDA build, and there is a GPU", "install a CUDA build of torch")
 
 
 def wants_cpu() -> bool:
@@ -27,9 +32,15 @@ def wants_cpu() -> bool:
     return os.environ.get(CPU, "").strip() == "1"
 
 
-def judge(environment: Environment) -> Availability:
-    """The verdict on an environment; a reason begins with its code."""
-    return _installed(environment) or _one_process(environment) or _device(environment)
+def judge(environment: Environment, *, asked_for: bool = False) -> Availability:
+    """The verdict on an environment; a reason begins with its code.
+
+    Args:
+        environment: as core found it.
+        asked_for: a run is about to be trained; then the driver is asked too.
+    """
+    found = _installed(environment) or _one_process(environment) or _device(environment)
+    return _driven() if asked_for and found.ok and not found.only_asked else found
 
 
 def _no(code: str, what: str, remedy: str) -> Availability:
@@ -93,10 +104,22 @@ def _device(environment: Environment) -> Availability:
     if not gpus:
         return _no("no-gpu", "Unsloth needs an NVIDIA GPU, and there is none here", USE_TRL)
     if "+cpu" in environment.packages["torch"]:
-        return _no("torch-without-cuda", "torch is a CPU build, and there is a GPU", "install a CUDA build of torch")
+        return _no(*WITHOUT_CUDA)
     capability = gpus[0].capability
     if capability is not None and capability < OLDEST:
         found = ".".join(map(str, capability))
         what = f"the GPU has compute capability {found}, and Unsloth needs {'.'.join(map(str, OLDEST))}"
         return _no("gpu-too-old", what, USE_TRL)
+    return Availability(True)
+
+
+def _driven() -> Availability:
+    found = driver()
+    if found is None:
+        return Availability(True)
+    if found.cuda is None:
+        return _no(*WITHOUT_CUDA)
+    if found.problem:
+        remedy = f"run nvidia-smi; update the driver or install the build of torch that fits it, or {USE_TRL}"
+        return _no("gpu-unusable", f"torch cannot compute on the GPU: {found.problem}", remedy)
     return Availability(True)

@@ -30,8 +30,8 @@ def provides_algorithms() -> Iterable[AlgorithmSupport]:
 
 
 @hookimpl
-def is_available(environment: Environment) -> Availability:
-    return judge(environment)
+def is_available(environment: Environment, request: TrainRequest | None) -> Availability:
+    return judge(environment, asked_for=request is not None)
 
 
 @hookimpl

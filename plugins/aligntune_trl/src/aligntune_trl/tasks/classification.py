@@ -91,7 +91,8 @@ class Classifier(TrlTrainer):
         super().__init__(native, loaded, wanted, texts.preview)
 
     def facts(self) -> dict[str, Any]:
-        return {"problem_type": PROBLEMS[self._labels.problem], "labels": list(self._labels.names)}
+        names = list(self._labels.names)
+        return {"problem_type": PROBLEMS[self._labels.problem], "labels": names, "max_length": self._texts.longest}
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         """The label of each text; the labels that hold, where there are several; the value, for regression.

@@ -111,6 +111,9 @@ class Answerer(TrlTrainer):
         self._exchanges = exchanges
         super().__init__(native, loaded, wanted, exchanges.preview)
 
+    def facts(self) -> dict[str, Any]:
+        return {"max_length": self._exchanges.longest}
+
     @property
     def _longest(self) -> int | None:
         return self._exchanges.longest

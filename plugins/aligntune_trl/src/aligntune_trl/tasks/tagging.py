@@ -93,7 +93,7 @@ class Tagger(TrlTrainer):
         super().__init__(native, loaded, wanted, words.preview)
 
     def facts(self) -> dict[str, Any]:
-        return {"labels": list(self._labels.names)}
+        return {"labels": list(self._labels.names), "max_length": self._words.longest}
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         """A list for each input, a label for each of its words; an input is a list of words, or a text of such.

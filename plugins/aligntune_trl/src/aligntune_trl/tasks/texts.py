@@ -39,18 +39,18 @@ class Texts:
     """
 
     def __init__(self, tokenizer: Any, labels: Labels, longest: int) -> None:
-        self._tokenizer, self._labels, self._longest = tokenizer, labels, longest
+        self._tokenizer, self._labels, self.longest = tokenizer, labels, longest
         self._own = own_room(tokenizer, longest)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each, cut."""
-        options = {"truncation": True, "max_length": self._longest}
+        options = {"truncation": True, "max_length": self.longest}
         found: list[list[int]] = self._tokenizer(list(texts), **options)["input_ids"]
         return found
 
     def is_cut(self, text: str, ids: Sequence[int]) -> bool:
         """Whether a text is longer than what the model reads of it, `ids`; one that leaves room is whole."""
-        return len(ids) >= self._longest and len(self._tokenizer(text, verbose=False)["input_ids"]) > self._longest
+        return len(ids) >= self.longest and len(self._tokenizer(text, verbose=False)["input_ids"]) > self.longest
 
     def read(self, text: str, ids: Sequence[int]) -> bool:
         """Whether there is anything in a text, of which the model reads `ids`."""
@@ -80,7 +80,7 @@ class Texts:
 
         done = rows.map(convert, batched=True, load_from_cache_file=False, remove_columns=rows.column_names)
         if cut := sum(done["cut"]):
-            log.info("%s: %d of %d rows are cut at %d tokens", field, cut, len(done), self._longest)
+            log.info("%s: %d of %d rows are cut at %d tokens", field, cut, len(done), self.longest)
         return only_read(done, done["read"], field, "text").select_columns(["input_ids", "labels"])
 
     def preview(self, rows: Sequence[Mapping[str, Any]]) -> list[LabelledTokens]:

@@ -103,11 +103,11 @@ class Words:
             raise ConfigError(problem, "give a model with a tokenizer.json", field="model_name")
         own_room(tokenizer, longest)
         separate_words(tokenizer)
-        self._tokenizer, self._longest = tokenizer, longest
+        self._tokenizer, self.longest = tokenizer, longest
 
     def encode(self, rows: Sequence[Sequence[str]]) -> Any:
         """The tokens of rows of words, cut."""
-        options = {"is_split_into_words": True, "truncation": True, "max_length": self._longest}
+        options = {"is_split_into_words": True, "truncation": True, "max_length": self.longest}
         return self._tokenizer([list(row) for row in rows], **options)
 
     def whole(self, rows: Sequence[Sequence[str]]) -> list[list[int]]:
@@ -182,7 +182,7 @@ class Words:
         if any(lost):
             text = "%s: %d of %d rows are cut at %d tokens, or have words of no token: %d of %d labels %s"
             rows, labels = sum(n > 0 for n in lost), sum(map(len, done["given"]))
-            log.info(text, field, rows, len(done), self._longest, sum(lost), labels, what)
+            log.info(text, field, rows, len(done), self.longest, sum(lost), labels, what)
 
 
 def only_learnt(done: Any, field: str) -> Any:
