@@ -128,27 +128,67 @@ def browser(session: nox.Session) -> None:
     session.run("pytest", "tests/browser/check_report.py", *session.posargs)
 
 
+def build_wheels(session: nox.Session, *projects: str) -> Path:
+    """The wheels of these projects, in a folder."""
+    session.install("build")
+    folder = Path(session.create_tmp()).absolute() / "wheels"
+    for project in projects:
+        session.run("python", "-m", "build", "--wheel", "--outdir", str(folder), project)
+    return folder
+
+
+def fresh(session: nox.Session) -> tuple[str, Path]:
+    """The Python of an empty environment, and an empty home."""
+    folder = Path(session.create_tmp()).absolute()
+    home = folder / "home"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    session.run("python", "-m", "venv", "--clear", str(folder / "fresh"))
+    return str(folder / "fresh" / "bin" / "python"), home
+
+
 @nox.session
 def packaging(session: nox.Session) -> None:
     """Wheels, built and installed into an empty environment; the demo runs from them."""
-    session.install("build")
-    folder = Path(session.create_tmp())
-    for project in (".", PLUGIN):
-        session.run("python", "-m", "build", "--wheel", "--outdir", str(folder / "wheels"), project)
-    wheels = sorted(map(str, (folder / "wheels").glob("*.whl")))
-    session.run("python", "-m", "venv", "--clear", str(folder / "fresh"))
-    python = str(folder / "fresh" / "bin" / "python")
+    wheels = sorted(map(str, build_wheels(session, ".", PLUGIN).glob("*.whl")))
+    python, home = fresh(session)
     session.run(
         python, "-m", "pip", "install", "-q", "-c", NEWEST, *wheels, "jinja2", "matplotlib", "plotille", external=True
     )
     session.run(python, "-m", "pip", "check", external=True)
-    home = folder / "home"
-    home.mkdir(exist_ok=True)
-    output = folder / "demo"
-    shutil.rmtree(output, ignore_errors=True)
-    session.run(python, "-m", "aligntune", "demo", "--output-dir", str(output), external=True, env={"HOME": str(home)})
-    if not (output / "report.html").exists():
+    demo = home / "demo"
+    session.run(python, "-m", "aligntune", "demo", "--output-dir", str(demo), external=True, env={"HOME": str(home)})
+    if not (demo / "report.html").exists():
         session.error("the demo wrote no report.html")
+
+
+@nox.session
+def extra(session: nox.Session) -> None:
+    """`aligntune[unsloth]` from wheels in an empty environment: the resolver finds all of it, and it trains."""
+    wheels = build_wheels(session, ".", PLUGIN, UNSLOTH)
+    python, home = fresh(session)
+    session.install("uv>=0.8")
+    limits = ("-c", TRL["1.14"], "-c", "constraints/unsloth.txt", "--override", "constraints/unsloth-cpu.txt")
+    session.run(
+        "uv",
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        python,
+        *limits,
+        "--find-links",
+        str(wheels),
+        "aligntune[unsloth,report]",
+    )
+    told = {"HOME": str(home), "ALIGNTUNE_UNSLOTH_CPU": "1"}
+    session.run(python, "-m", "aligntune", "diagnose", "--deep", external=True, env=told)
+    demo = home / "demo"
+    session.run(
+        *(python, "-m", "aligntune", "demo", "--backend", "unsloth", "--output-dir", str(demo)), external=True, env=told
+    )
+    if '"backend": "unsloth"' not in (demo / "run.json").read_text("utf-8"):
+        session.error("the demo was not trained by Unsloth")
 
 
 @nox.session
