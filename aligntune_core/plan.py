@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 from collections.abc import Mapping
@@ -98,16 +99,19 @@ def origins_of(config: TrainingConfig, base: str | None) -> dict[str, Any]:
 
 
 def versions_of(distribution: str) -> dict[str, str]:
-    """Python's, ours, a plugin's, and those of what the plugin requires directly."""
+    """Python's, ours, a plugin's, and those of what it requires directly; or what a plugin requires that it calls."""
     found = {"python": platform.python_version()}
-    try:
-        required = metadata.requires(distribution) or []
-    except metadata.PackageNotFoundError:
-        required = []
-    names = [re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in required if "extra ==" not in text]
-    for name in sorted({"aligntune", distribution, *names}):
-        try:
+    required = _required(distribution)
+    plugins = [name for name in required if "aligntune" in _required(name)]
+    for name in sorted({"aligntune", distribution}.union(required, *map(_required, plugins))):
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
+
+
+def _required(distribution: str) -> list[str]:
+    """What a distribution requires without an extra; nothing for one that is not installed."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        required = metadata.requires(distribution) or []
+        return [re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in required if "extra ==" not in text]
+    return []

@@ -1,4 +1,7 @@
-"""How long light commands take, against `trl --help` in the same environment: whole processes, alternating pairs."""
+"""How long light commands take, against `trl --help` in the same environment: whole processes, alternating pairs.
+
+And how long the installed backends take to say whether they are available, in a process that has asked once before.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from pathlib import Path
 
 from pairs import alternate, machine, ratio
 
+from aligntune_core.environment import detect
+from aligntune_core.installed import default_registry
 from aligntune_core.testing.fake_backend import write_fake_model
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -36,6 +41,20 @@ def settings_file(folder: Path) -> Path:
     return path
 
 
+def print_verdicts(times: int = 100) -> None:
+    """Seconds that all installed backends together take for their verdicts on this machine."""
+    registry, found = default_registry(), []
+    for _ in range(times + 1):
+        environment, start = detect(), time.perf_counter()
+        for backend in registry:
+            backend.is_available(environment)
+        found.append(time.perf_counter() - start)
+    first, warm = found[0], sorted(found[1:])
+    names = ", ".join(backend.name for backend in registry)
+    print(f"\nis_available of {names}: first {first * 1e3:.1f} ms, then {statistics.median(warm) * 1e3:.2f} ms")
+    print(f"(median of {times}; greatest {warm[-1] * 1e3:.2f} ms)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=15)
@@ -55,6 +74,7 @@ def main() -> None:
                 f"| {low:.2f}, **{middle:.2f}**, {high:.2f} |"
             )
             sys.stdout.flush()
+    print_verdicts()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,15 +159,15 @@ def print_head(theirs: str, pairs: int) -> None:
     print(f"| | AlignTune, median | {theirs}, median | {counted} |\n|---|---|---|---|")
 
 
-def compare(contest: Contest, pairs: int) -> tuple[Any, Any]:
-    """Some pairs, as rows of the table; the outcomes of the last one, ours first."""
+def compare(contest: Contest, pairs: int, measured: Iterable[str] = WHAT) -> tuple[Any, Any]:
+    """Some pairs, as rows of the table, one for each thing measured; the outcomes of the last one, ours first."""
     orders = [(OURS, PLAIN) if pair % 2 else (PLAIN, OURS) for pair in range(pairs + 1)]
     found, outcomes = zip(*[pair_of(contest, order) for order in orders][1:], strict=True)  # the first warms the cache
-    for what, title in WHAT.items():
+    for what in measured:
         ours, theirs = zip(*(pair[what] for pair in found), strict=True)
         low, middle, high = ratio(ours, theirs)
         unit = f"{statistics.median(ours):.4f} s | {statistics.median(theirs):.4f} s"
-        print(f"| {contest.name}: {title} | {unit} | {low:.3f}, **{middle:.3f}**, {high:.3f} |")
+        print(f"| {contest.name}: {WHAT[what]} | {unit} | {low:.3f}, **{middle:.3f}**, {high:.3f} |")
         sys.stdout.flush()
     last: tuple[Any, Any] = outcomes[-1]
     return last

@@ -2,15 +2,14 @@
 
     python benchmarks/worker.py [--pairs 5]
 
-Prints the seconds of the whole process, from its start to its end, and those of a step, in alternating pairs: the step
-of a run whose step takes about a third of a second, and the whole of one that trains two steps. The models are random,
-the rows are in a file, and the backend is TRL's.
+Prints the seconds of the whole process, from its start to its end, of a run of two steps, in alternating pairs; and
+those of a step of a larger model, where the two take turns step by step (see `turns`). The models are random, the rows
+are in a file, and the backend is TRL's.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
 import subprocess
@@ -22,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from pairs import alternate, machine, ratio
-from turns import our_clock
+from turns import OURS, PLAIN, Contest, Ended, compare, our_clock, tell
 
-WAYS = ("process", "none")
-"""The `isolation` of the two sides."""
-SIZES = {"a whole run of two steps": (64, 2, 2), "a step": (512, 8, 12)}
-"""What is measured: a model's hidden units, its layers, and the steps."""
+ISOLATION = {OURS: "process", PLAIN: "none"}
+"""The two sides: in a worker, and here."""
+SMALL, LARGE = (64, 2), (384, 6)
+"""Hidden units and layers of a model: of the whole run, and of the step."""
 
 
 def write_inputs(folder: Path, hidden: int, layers: int) -> None:
@@ -46,62 +45,71 @@ def write_inputs(folder: Path, hidden: int, layers: int) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
-def child(folder: Path, isolation: str, steps: int) -> None:
-    """One run; its last line has the seconds of each step but the first."""
+def train(folder: Path, isolation: str, steps: int, ended: Ended) -> list[float]:
+    """One run; its losses."""
     from aligntune import create_sft_trainer
 
-    ends: list[float] = []
     settings: dict[str, Any] = {"model_name": str(folder / "model"), "dataset_name": str(folder / "rows.jsonl")}
     with (
-        tempfile.TemporaryDirectory() as run,
+        tempfile.TemporaryDirectory() as place,
         create_sft_trainer(
-            backend="trl", isolation=isolation, max_steps=steps, output_dir=f"{run}/run",
+            backend="trl", isolation=isolation, max_steps=steps, output_dir=f"{place}/run", logging_steps=1,
             gradient_accumulation_steps=1, batch_size=4, **settings,
         ) as trainer,
     ):  # fmt: skip
-        trainer.listen(our_clock(lambda: ends.append(time.perf_counter())))
+        trainer.listen(our_clock(ended))
         trainer.train()
-    print(json.dumps([end - before for before, end in itertools.pairwise(ends)]))
+        lines = Path(place, "run", "metrics.jsonl").read_text("utf-8").splitlines()
+        return [row["loss"] for row in map(json.loads, lines) if row["split"] == "train"]
 
 
-def seconds(folder: Path, isolation: str, steps: int, measure: int) -> float:
-    """A fresh process: 0: its seconds; 1: the median of a step's."""
+def seconds(folder: Path, kind: str) -> float:
+    """A whole process that trains two steps."""
+    command = [sys.executable, __file__, "--child", kind, "--folder", str(folder), "--steps", "2", "--alone"]
     began = time.perf_counter()
-    command = [sys.executable, __file__, "--child", isolation, "--folder", str(folder), "--steps", str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{isolation} failed: {done.stderr[-2000:]}")
-    return (time.perf_counter() - began, statistics.median(json.loads(done.stdout.splitlines()[-1])))[measure]
+        sys.exit(f"{kind} failed: {done.stderr[-2000:]}")
+    return time.perf_counter() - began
 
 
-def compare(name: str, pairs: int) -> None:
-    """Pairs in alternating order, as a row of the table."""
-    hidden, layers, steps = SIZES[name]
-    measure = 0 if "whole" in name else 1
+def whole_run(pairs: int) -> None:
+    """A row of the table: processes from their start to their end."""
     with tempfile.TemporaryDirectory() as place:
-        write_inputs(Path(place), hidden, layers)
-        worker, here = alternate(*(partial(seconds, Path(place), way, steps, measure) for way in WAYS), pairs)
+        write_inputs(Path(place), *SMALL)
+        worker, here = alternate(partial(seconds, Path(place), OURS), partial(seconds, Path(place), PLAIN), pairs)
     low, middle, high = ratio(worker, here)
-    more = statistics.median(a - b for a, b in zip(worker, here, strict=True))
-    medians = f"{statistics.median(worker):.3f} s | {statistics.median(here):.3f} s"
-    print(f"| {name} | {medians} | {more:+.3f} s | {low:.3f}, **{middle:.3f}**, {high:.3f} |", flush=True)
+    medians = f"{statistics.median(worker):.2f} s | {statistics.median(here):.2f} s"
+    print(f"| a whole run of two steps | {medians} | {low:.3f}, **{middle:.3f}**, {high:.3f} |", flush=True)
+    more = sorted(a - b for a, b in zip(worker, here, strict=True))
+    print(f"\nworker less here: {more[0]:.2f} s, median {statistics.median(more):.2f} s, {more[-1]:.2f} s", flush=True)
+
+
+def step(pairs: int, steps: int) -> None:
+    """A row of the table: the steps of the two, in turns."""
+    with tempfile.TemporaryDirectory() as place:
+        write_inputs(Path(place), *LARGE)
+        command = (sys.executable, __file__, "--folder", place, "--steps", str(steps))
+        compare(Contest("a larger model", command, Path(place), steps), pairs, ["step"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=40, help="of each side, where a step is measured")
+    parser.add_argument("--child", choices=list(ISOLATION), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.folder, options.child, options.steps)
+        run = partial(train, options.folder, ISOLATION[options.child], options.steps)
+        run(lambda: None) if options.alone else tell(run)
         return
-    print(machine("aligntune", "trl", "transformers", "torch"))
-    counted = f"ratio: least, median, greatest of {options.pairs} pairs"
-    print(f"| | in a worker, median | here, median | difference | {counted} |\n|---|---|---|---|---|", flush=True)
-    for name in SIZES:
-        compare(name, options.pairs)
+    print(f"| | in a worker, median | here, median | ratio: least, median, greatest of {options.pairs} pairs |")
+    print("|---|---|---|---|", flush=True)
+    step(options.pairs, options.steps)
+    whole_run(options.pairs)
+    print(f"\n{machine('aligntune', 'trl', 'transformers', 'torch')}")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
     python benchmarks/gpu/stages.py OUT [--stage correctness] [--stage speed] [--smoke]
 
 Models have random weights and the shapes of Qwen3-0.6B and of Llama 3.1 8B with fewer layers; no hub is needed.
-*correctness*: each algorithm through both of our backends, fp32 or as the card computes; the loss traces must agree
-within one per cent. *speed*: plain TRL with the same arguments, plain TRL at its stock defaults, AlignTune's TRL and
-AlignTune's Unsloth, with LoRA and QLoRA; tokens a second after warm-up, peak memory, the end loss, and the share of the
-card's measured bf16 rate that the model's operations (6 a parameter and token; 4 for a frozen base) come to. Every side
-is a process of its own. `--smoke` runs all of it on tiny models, on a CPU with ALIGNTUNE_UNSLOTH_CPU=1 too, to see that
-it works; its numbers mean nothing.
+*correctness*: each algorithm through both of our backends, in the precision that `auto` takes; the loss traces are to
+agree within one per cent, those of rewards as far as both drew the same answers. *speed*: plain TRL with the same
+arguments, plain TRL at its stock defaults, AlignTune's TRL and AlignTune's Unsloth, with LoRA and QLoRA; tokens a
+second after warm-up, peak memory, the end loss and its difference from plain TRL's, and the share of the card's
+measured bf16 rate that the model's operations (4 a parameter and token, 2 more for one that is trained; none for
+looking a token up) come to. Every side is a process of its own. `--smoke` runs all of it on tiny models, on a CPU
+with ALIGNTUNE_UNSLOTH_CPU=1 too, to see that it works; its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ SIDES = ("plain TRL, same arguments", "plain TRL, stock defaults", "aligntune tr
 REWARD = f"{Path(__file__).with_name('reward.py')}:variety"
 
 
+sys.path.append(str(Path(__file__).parents[1]))
+from turns import our_clock, their_clock  # noqa: E402
+
+
 @dataclass(frozen=True)
 class Shape:
-    """A model's shape."""
+    """A model's shape; with `tie_word_embeddings`, tokens are looked up in the layer that gives the logits."""
 
     kind: str
+    tie_word_embeddings: bool
     hidden_size: int
     intermediate_size: int
     num_hidden_layers: int
@@ -43,9 +49,9 @@ class Shape:
 
 
 SHAPES = {
-    "qwen3-0.6b": Shape("qwen3", 1024, 3072, 28, 16, 8, 128, 151_936),
-    "llama-8b-8-layers": Shape("llama", 4096, 14_336, 8, 32, 8, 128, 128_256),
-    "smoke": Shape("qwen3", 64, 128, 2, 4, 2, 16, 0),
+    "qwen3-0.6b": Shape("qwen3", True, 1024, 3072, 28, 16, 8, 128, 151_936),
+    "llama-8b-8-layers": Shape("llama", False, 4096, 14_336, 8, 32, 8, 128, 128_256),
+    "smoke": Shape("qwen3", True, 64, 128, 2, 4, 2, 16, 0),
 }
 SIZES = {
     False: {"batch": 4, "length": 1024, "steps": 40, "warm": 10},
@@ -86,14 +92,8 @@ def write_rows(folder: Path, length: int) -> None:
 def ours(folder: Path, backend: str, algorithm: str, way: str, size: dict[str, int]) -> dict[str, Any]:
     """A run through AlignTune."""
     from aligntune import get_trainer
-    from aligntune_core import Callback
 
     ends: list[float] = []
-
-    class Clock(Callback):
-        def step(self, step: int) -> None:
-            ends.append(time.perf_counter())
-
     rewarded: dict[str, Any] = {"reward_functions": [REWARD], "max_completion_length": 32, "batch_size": 8}
     own: dict[str, Any] = {
         "sft": {"max_seq_length": size["length"], "batch_size": size["batch"]},
@@ -107,7 +107,7 @@ def ours(folder: Path, backend: str, algorithm: str, way: str, size: dict[str, i
         max_steps=size["steps"], save_steps=size["steps"], logging_steps=1, learning_rate=1e-4, isolation="process",
         gradient_accumulation_steps=1, overwrite=True, **own, **WAYS[way],
     ) as trainer:  # fmt: skip
-        trainer.listen(Clock())
+        trainer.listen(our_clock(lambda: ends.append(time.perf_counter())))
         trainer.train()
     run = json.loads((out / "run.json").read_text("utf-8"))
     lines = (out / "metrics.jsonl").read_text("utf-8").splitlines()
@@ -129,14 +129,9 @@ def plain(folder: Path, way: str, size: dict[str, int], *, stock: bool) -> dict[
     import trl
     from datasets import load_dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     ends: list[float] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            ends.append(time.perf_counter())
-
     gpu = torch.cuda.is_available()
     quantised = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -159,8 +154,9 @@ def plain(folder: Path, way: str, size: dict[str, int], *, stock: bool) -> dict[
     adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     rows = load_dataset("json", data_files=str(folder / "sft.jsonl"), split="train")
     trainer = trl.SFTTrainer(
-        model, args=args, train_dataset=rows, peft_config=None if way == "full" else adapter, callbacks=[Clock()]
-    )
+        model, args=args, train_dataset=rows, peft_config=None if way == "full" else adapter,
+        callbacks=[their_clock(lambda: ends.append(time.perf_counter()))],
+    )  # fmt: skip
     trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
@@ -260,24 +256,39 @@ def correctness(bench: Bench) -> None:
 def speed(bench: Bench) -> None:
     """Tokens a second after warm-up, memory, end loss and the share of the card's rate, of each side."""
     names = ["smoke"] if bench.smoke else [name for name in SHAPES if name != "smoke"]
-    rate = bench.run(bench.inputs(names[0]), side="rate")
-    results: dict[str, Any] = {"bf16 rate": rate}
+    measured = bench.run(bench.inputs(names[0]), side="rate")
+    rate = measured if isinstance(measured, float) else None
+    results: dict[str, Any] = {"bf16 rate": measured}
     for name in names:
         for way in ("lora", "qlora"):
             for side in SIDES:
                 found = bench.run(bench.inputs(name), side=side, way=way)
-                results[f"{name} {way}: {side}"] = summary(found, bench.size, rate)
+                results[f"{name} {way}: {side}"] = summary(found, SHAPES[name], bench.size, rate)
                 bench.keep("speed", results)
+            compared(results, f"{name} {way}")
+            bench.keep("speed", results)
 
 
-def summary(found: dict[str, Any], size: dict[str, int], rate: float | None) -> dict[str, Any]:
+def compared(results: dict[str, Any], name: str) -> None:
+    """Add to each side how it stands to plain TRL: the loss to that with our arguments, the rest to stock defaults."""
+    same, stock, *_ = (results[f"{name}: {side}"] for side in SIDES)
+    for found in (results[f"{name}: {side}"] for side in SIDES):
+        if "error" in found or "error" in same or "error" in stock:
+            continue
+        found["end loss, relative difference"] = found["end loss"] / same["end loss"] - 1
+        found["times stock TRL, tokens a second"] = found["tokens a second"] / stock["tokens a second"]
+        found["times stock TRL, memory"] = found["gpu"] / stock["gpu"] if stock["gpu"] else None
+
+
+def summary(found: dict[str, Any], shape: Shape, size: dict[str, int], rate: float | None) -> dict[str, Any]:
     """A side's numbers: every row fills its length, so the tokens of a step are known."""
     if "error" in found:
         return found
     tokens = found.get("rows_a_step", size["batch"]) * size["length"]
     ends = found["ends"][size["warm"] - 1 :]
     a_second = tokens * (len(ends) - 1) / (ends[-1] - ends[0])
-    operations = 4 * found["parameters"] + 2 * found["trained_parameters"]
+    looked_up = 0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size
+    operations = 4 * (found["parameters"] - looked_up) + 2 * found["trained_parameters"]
     return {
         "tokens a second": a_second,
         "gpu": found["gpu"],

@@ -20,6 +20,7 @@ from aligntune_core.config.describe import describe
 from aligntune_core.config.fields import Names, Options, PositiveFloat, Share
 from aligntune_core.config.names import OPTIMIZERS, SCHEDULERS
 from aligntune_core.errors import ConfigError
+from aligntune_core.isolation.travel import settings_again
 from aligntune_core.values import MODEL_TYPES, TASKS
 
 
@@ -212,6 +213,19 @@ def test_the_whole_of_a_config_survives_json(name: str, data: st.DataObject) -> 
     if whole["max_steps"] is not None:
         del whole["num_epochs"]  # one of the two is said
     assert build_config(CLASSES[name], [Layer(whole)]) == config
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@settings(max_examples=60)
+@given(data=st.data(), quantised=st.booleans())
+def test_a_config_survives_the_way_to_a_worker(name: str, data: st.DataObject, *, quantised: bool) -> None:
+    config = built(CLASSES[name], data.draw(valid(CLASSES[name])))
+    assume(config.use_peft is not False or not quantised)
+    config = config.settled(quantised=quantised)
+    told = json.loads(json.dumps(config.model_dump(mode="json"), allow_nan=False))
+    again = settings_again(CLASSES[name], told, sorted(config.model_fields_set))
+    assert again == config
+    assert again.given == config.given
 
 
 def _flag(cls: type[TrainingConfig], name: str, value: Any) -> str | None:

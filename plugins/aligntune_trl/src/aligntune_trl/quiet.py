@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 
+CHATTY = ("bitsandbytes", "torch.utils._pytree", "torch.utils.flop_counter", "torchao")
+"""Loggers that warn at import of optional kernels, or of what other libraries do with them."""
+
 
 class _Terminal(logging.Filter):
     """Let only errors through to the terminal; `log.txt` hears everything."""
@@ -17,7 +20,8 @@ def hush() -> None:
     """Turn telemetry off, and what is said at import; the hooks call it before they import the libraries."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of optional kernels at import
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     import huggingface_hub.constants as hub
 
     if os.environ["HF_HUB_DISABLE_TELEMETRY"].upper() in ("1", "ON", "YES", "TRUE"):

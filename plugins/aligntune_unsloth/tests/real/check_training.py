@@ -65,6 +65,7 @@ def test_sft_learns_and_what_it_saves_answers(tiny: Path, tmp_path: Path, way: s
     folder = train("sft", "unsloth", str(tiny), tmp_path / "run", **more)
     found = losses(folder)
     assert found[-1] < found[0] - 0.3
+    assert {"unsloth", "trl", "torch"} <= json.loads((folder / "run.json").read_text("utf-8"))["versions"].keys()
     model = open_saved(find_saved(str(folder)))
     assert all(isinstance(text, str) for text in model.predict(["What is 1 + 1? "], Sampling()))
     model.close()
