@@ -41,6 +41,9 @@ class Measured:
         step: the median of `seconds`.
         tokens_per_second: the median over the steps, without padding.
         memory: most bytes of its process, and of the GPU.
+        config: every setting of the run.
+        given: those that the file or the comparison gave.
+        parameters: of the model, all and those that are trained.
         versions: of what trained.
         error: what ended it, or empty.
         exit_code: of that.
@@ -53,6 +56,9 @@ class Measured:
     step: float | None = None
     tokens_per_second: float | None = None
     memory: Mapping[str, int | None] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, int | None] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     exit_code: int = 0
@@ -121,6 +127,7 @@ def _measured(backend: str, clock: _Clock, folder: Path) -> Measured:
     seconds = {step: end - before for (_, before), (step, end) in itertools.pairwise(ends)}
     speeds = [row["tokens_per_second"] for row in rows if row.get("tokens_per_second")]
     run = read_run(folder) or {}
+    resolved = run.get("resolved") or {}
     return Measured(
         backend=backend,
         losses={row["step"]: row["loss"] for row in rows if row.get("loss") is not None},
@@ -129,6 +136,9 @@ def _measured(backend: str, clock: _Clock, folder: Path) -> Measured:
         step=statistics.median(seconds.values()) if seconds else None,
         tokens_per_second=statistics.median(speeds) if speeds else None,
         memory=run.get("peak_memory") or {},
+        config=run.get("config") or {},
+        given=run.get("given") or {},
+        parameters={"all": resolved.get("parameters"), "trained": resolved.get("trained_parameters")},
         versions=run.get("versions") or {},
     )
 
@@ -158,14 +168,19 @@ def cells(found: Measured) -> list[str]:
     ]
 
 
-def as_json(config: Path, steps: int, found: Sequence[Measured]) -> dict[str, Any]:
-    """All that was measured."""
+def summary(config: Path, steps: int, found: Sequence[Measured]) -> dict[str, Any]:
+    """All that was measured, as JSON holds it."""
     devices = [asdict(device) for device in detect().devices]
     return {"config": str(config), "steps": steps, "devices": devices, "backends": [asdict(one) for one in found]}
 
 
-def write(folder: Path, config: Path, steps: int, found: Sequence[Measured]) -> None:
+def write(folder: Path, told: Mapping[str, Any], found: Sequence[Measured]) -> None:
     """Write `compare.json` and, where the extra `aligntune[report]` is installed, `compare.html`.
+
+    Args:
+        folder: that of the runs.
+        told: the `summary`.
+        found: what it is of.
 
     Raises:
         ImportError: that extra is missing; the numbers are written.
@@ -173,27 +188,27 @@ def write(folder: Path, config: Path, steps: int, found: Sequence[Measured]) -> 
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)  # where no backend came so far
-    write_json(folder / NUMBERS, as_json(config, steps, found))
-    write_text(folder / PAGE, render("compare.html.j2", _context(folder, config, steps, found)))
+    write_json(folder / NUMBERS, told)
+    write_text(folder / PAGE, render("compare.html.j2", _context(told, found)))
 
 
-def _context(folder: Path, config: Path, steps: int, found: Sequence[Measured]) -> dict[str, Any]:
+def _context(told: Mapping[str, Any], found: Sequence[Measured]) -> dict[str, Any]:
     tones = {one.backend: TONES[min(place, len(TONES) - 1)] for place, one in enumerate(found)}
     lines: dict[str, tuple[str, Series]] = {
         "loss": ("Loss", {one.backend: _floats(one.losses) for one in found if one.losses}),
         "seconds": ("Seconds a step", {one.backend: _floats(one.seconds) for one in found if one.seconds}),
     }
-    runs = [read_run(folder / one.backend) or {} for one in found]
+    given: Mapping[str, Any] = next((one.given for one in found if one.given), {})
     return {
-        "name": config.name,
-        "steps": steps,
+        "name": Path(told["config"]).name,
+        "steps": told["steps"],
         "columns": COLUMNS,
         "rows": [(one.backend, tones[one.backend], cells(one), one.error) for one in found],
         "charts": [chart(name, title, series, tones) for name, (title, series) in lines.items() if series],
         "tones": tones,
-        "devices": ", ".join(f"{d.kind} {d.name}".strip() for d in detect().devices),
+        "devices": ", ".join(f"{device['kind']} {device['name']}".strip() for device in told["devices"]),
         "versions": {one.backend: dict(one.versions) for one in found if one.versions},
-        "config": next((run["given"] for run in runs if run.get("given")), {}),
+        "config": {name: value for name, value in given.items() if name not in OURS},
     }
 
 

@@ -22,6 +22,7 @@ from _generate import (
     example,
     hooks,
     matrix,
+    measured,
     presets,
     rewards,
     scaffold,
@@ -54,6 +55,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "presets": presets.settings,
     "rollout sizes": presets.sizes,
     "rewards": rewards.part,
+    "backends measured": measured.part,
     "tasks today": lambda: matrix.today("task"),
 }
 _PART = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)

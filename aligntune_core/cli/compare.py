@@ -38,13 +38,14 @@ def compare(config: Path, backends: str, steps: int, output_dir: Path | None, as
     for name in names:
         click.echo(f"{name}: {steps} steps …", err=True)
         found.append(comparison.measure(config, name, steps, folder / name))
+    told = comparison.summary(config, steps, found)
     try:
-        comparison.write(folder, config, steps, found)
+        comparison.write(folder, told, found)
         page = str(folder / comparison.PAGE)
     except ImportError as error:
         page = f"none: {error.name} is not installed; pip install 'aligntune[report]'"
     if as_json:
-        print_json(comparison.as_json(config, steps, found))
+        print_json(told)
     else:
         print_table("", ["backend", *comparison.COLUMNS], [[one.backend, *comparison.cells(one)] for one in found])
         click.echo(f"page: {page}")
