@@ -33,7 +33,7 @@ from aligntune_core.plugins import Backend, BackendRegistry
 from aligntune_core.runs.folder import check_folder, default_folder, read_run
 from aligntune_core.runs.resume import run_folder_of
 from aligntune_core.selector import AUTO, Selection
-from aligntune_core.values import MODEL_TYPES, TASKS, TrainRequest
+from aligntune_core.values import MODEL_TYPES, TASKS, Availability, TrainRequest
 
 log = logging.getLogger("aligntune")
 
@@ -244,6 +244,7 @@ def choose_again(
     registry: BackendRegistry,
     environment: Environment,
     config: TrainingConfig | None = None,
+    refused: Callable[[Backend], Availability | None] = lambda backend: None,
 ) -> Selection:
     """The selection, now that the rows and the checkpoint were looked at: auto may take another, a name stays.
 
@@ -252,6 +253,7 @@ def choose_again(
         algorithm, task, model_type: canonical; None for a task that is not known yet.
         registry, environment: what is installed, and where.
         config: settled settings, where training is about to begin: then each backend judges the run too.
+        refused: why `auto` is to pass over a backend.
 
     Raises:
         UnsupportedAlgorithmError: the named backend, or with auto every one, does not train this.
@@ -263,7 +265,7 @@ def choose_again(
     if config is not None:
         what: dict[str, Any] = {"algorithm": algorithm, "task": task or "", "model_type": model_type}
         request = TrainRequest(**what, config=config, environment=environment)
-    return choose(registry, environment, algorithm, first.asked, task, model_type, request)[1]
+    return choose(registry, environment, algorithm, first.asked, task, model_type, request, refused)[1]
 
 
 def check_task(config: TrainingConfig, task: str, model_type: str) -> None:

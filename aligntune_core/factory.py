@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -35,12 +36,13 @@ from aligntune_core.isolation import RemoteTrainer, Worker, check_travels
 from aligntune_core.plan import Plan, origins_of, versions_of
 from aligntune_core.plugins import Backend, BackendRegistry, load_extension
 from aligntune_core.rewarding import check_reward_model, check_rollouts, fitted, resolve_rewards
+from aligntune_core.rewards.bound import BoundReward
 from aligntune_core.runs.folder import CACHES, STAGING, check_folder, leaving_no_trace
 from aligntune_core.runs.log import RunLog
 from aligntune_core.runs.resume import check_unchanged, find_resumption
 from aligntune_core.selector import AUTO
 from aligntune_core.trainer import Trainer
-from aligntune_core.values import Isolation, TrainRequest
+from aligntune_core.values import Availability, Isolation, TrainRequest
 
 if TYPE_CHECKING:
     from aligntune_core.config.typed import RlSettings, SftSettings
@@ -92,12 +94,15 @@ def make_plan(
     head = head_of(config, model)
     model_type = model_type_of(config, head)
     checkpoint: dict[str, bool] = {"quantised": head.quantised, "adapter": head.base is not None}
-    place: dict[str, Any] = {"registry": registry, "environment": environment, "config": config.settled(**checkpoint)}
-    selection = choose_again(selection, name, config.task_type, model_type, **place)
     trackers = tuple(load_extension(name) for name in config.plugin_trackers)
     check_base(name, head, config.model_name)
     check_reward_model(config)
     rewards = resolve_rewards(config)
+    place: dict[str, Any] = {
+        "registry": registry, "environment": environment, "config": config.settled(**checkpoint),
+        "refused": partial(_cannot_go_there, config, run_dir, model, rewards),
+    }  # fmt: skip
+    selection = choose_again(selection, name, config.task_type, model_type, **place)
     _quiet()
     isolation = isolation_of(registry.backends[selection.backend], config, run_dir)
     if isolation is not None:
@@ -160,6 +165,20 @@ def isolation_of(backend: Backend, config: TrainingConfig, run_dir: Path) -> Iso
         return None
     found = backend.isolation(run_dir.absolute() / CACHES)
     return found if found.own_process or config.isolation == "process" else None
+
+
+def _cannot_go_there(
+    config: TrainingConfig, run_dir: Path, model: Any, rewards: tuple[BoundReward, ...], backend: Backend
+) -> Availability | None:
+    """Why `auto` takes another backend: this one trains in a worker, and the run cannot go there; None where it can."""
+    if config.isolation == "process" or isolation_of(backend, config, run_dir) is None:
+        return None  # a worker that the user asks for is the same for every backend
+    try:
+        check_travels(model, rewards)
+    except ConfigError as error:
+        problem = error.problems[0]
+        return Availability(False, f"{problem.field} {problem.problem}", problem.remedy)
+    return None
 
 
 class _Workers:

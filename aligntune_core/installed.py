@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,8 +11,8 @@ from aligntune_core.algorithms import canonical
 from aligntune_core.environment import Environment, detect
 from aligntune_core.matrix import SupportMatrix
 from aligntune_core.ours import EXTRAS, install_remedy, owner
-from aligntune_core.plugins import BackendRegistry, load_registry
-from aligntune_core.selector import Selection, backend_name, select
+from aligntune_core.plugins import Backend, BackendRegistry, load_registry
+from aligntune_core.selector import AUTO, Selection, backend_name, select
 from aligntune_core.values import Availability, TrainRequest
 
 _one_at_a_time = threading.RLock()
@@ -92,6 +93,7 @@ def choose(
     task: str | None = None,
     model_type: str | None = None,
     request: TrainRequest | None = None,
+    refused: Callable[[Backend], Availability | None] = lambda backend: None,
 ) -> tuple[str, Selection]:
     """The canonical algorithm and the selected backend; None for `task` or `model_type` means not known yet.
 
@@ -99,6 +101,7 @@ def choose(
         registry, environment: what is installed, and where.
         algorithm, backend, task, model_type: as they were asked for.
         request: what is about to be trained, as far as it is known; None where only the question is.
+        refused: why `auto` is to pass over a backend, whatever that says itself; None: it is not.
 
     Raises:
         UnknownAlgorithmError, UnknownBackendError, UnsupportedAlgorithmError, BackendUnavailableError, NoBackendError,
@@ -110,6 +113,7 @@ def choose(
     matrix = SupportMatrix({b.name: b.algorithms for b in registry}, {})
 
     def verdict(candidate: str) -> Availability:
-        return registry.backends[candidate].is_available(environment, request)
+        asked = registry.backends[candidate]
+        return (refused(asked) if wanted == AUTO else None) or asked.is_available(environment, request)
 
     return name, select(matrix, verdict, backend=wanted, algorithm=name, task=task, model_type=model_type)

@@ -13,7 +13,7 @@ import pytest
 
 import aligntune
 from aligntune import BackendType, create_rl_trainer, create_sft_trainer, get_backend_status, get_trainer, list_backends
-from aligntune_core import AlgorithmSupport, Availability, Environment, Support, TrainRequest, hookimpl
+from aligntune_core import AlgorithmSupport, Availability, Environment, Isolation, Support, TrainRequest, hookimpl
 from aligntune_core.checks import checked_config
 from aligntune_core.errors import (
     BackendUnavailableError,
@@ -127,6 +127,28 @@ def test_auto_passes_over_a_backend_that_cannot_train_this_very_run(
         assert trainer.selection.backend == "trl"
     with pytest.raises(BackendUnavailableError, match="it is ill"):
         get_trainer("sft", "unsloth", **settings)
+
+
+class Elsewhere(FakeBackend):
+    """Trains in a worker."""
+
+    @hookimpl
+    def isolation(self, folder: Path) -> Isolation:
+        return Isolation(own_process=True)
+
+
+def test_auto_passes_over_a_worker_where_the_run_cannot_go_there(
+    use_registry: Use, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    use_registry(trl=FakeBackend(preference=10), unsloth=Elsewhere(preference=50))
+    del settings["model_name"]
+    with caplog.at_level(logging.INFO, "aligntune"), get_trainer("sft", model=object(), **settings) as trainer:
+        assert trainer.selection.backend == "trl"
+    assert "unsloth not taken: model is open in this process, and training is in another" in caplog.text
+    with pytest.raises(ConfigError, match="is open in this process"):
+        get_trainer("sft", "unsloth", model=object(), **settings)
+    with pytest.raises(ConfigError, match="is open in this process"):
+        get_trainer("sft", model=object(), isolation="process", **settings)
 
 
 def test_auto_looks_at_the_checkpoint_and_the_rows(use_registry: Use, settings: dict[str, Any]) -> None:

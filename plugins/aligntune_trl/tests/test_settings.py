@@ -87,7 +87,7 @@ def test_a_value_that_the_library_changes_is_an_error():
     class Changed:
         learning_rate = 5e-5
 
-    with pytest.raises(PluginContractError, match=r"learning_rate = 0.001: TRL changed learning_rate to 5e-05"):
+    with pytest.raises(PluginContractError, match=r"learning_rate = 0.001: the library changed learning_rate to 5e-05"):
         check_read_back({"learning_rate": 1e-3}, Changed())
 
 

@@ -214,9 +214,10 @@ def check_read_back(wanted: Mapping[str, Any], arguments: Any) -> None:
     for name, value in wanted.items():
         found = _plain(getattr(arguments, name))
         if name not in NORMALISED and found != _plain(value):
-            problem = f"TRL changed {name} to {found!r}"
-            remedy = "report it; the versions are in 'aligntune diagnose'"
-            raise PluginContractError(problem, remedy, field=name, value=value)
+            setting = OWNED.get(name, name)
+            problem = f"the library changed {name} to {found!r}"
+            remedy = f"set {setting}: {found}; else report it, with the versions that 'aligntune diagnose' prints"
+            raise PluginContractError(problem, remedy, field=setting, value=value)
 
 
 def resolved_arguments(arguments: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from aligntune_core import BackendTrainer, TrainRequest, UnsupportedAlgorithmError
+from aligntune_core import BackendTrainer, ConfigError, TrainRequest, UnsupportedAlgorithmError
 from aligntune_unsloth.claims import NO_WORDS, uses_unsloth
 from aligntune_unsloth.importing import unsloth
 
@@ -16,7 +16,7 @@ def build(request: TrainRequest) -> BackendTrainer:
     Raises:
         UnsupportedAlgorithmError: the cell is refused with its note.
         BackendUnavailableError: Unsloth cannot be imported.
-        ConfigError: what only the library or the model can tell.
+        ConfigError: an open model, which Unsloth would not have loaded; what only the library or the model can tell.
     """
     if request.task == "token_classification":
         raise UnsupportedAlgorithmError(NO_WORDS, 'use backend="trl"', field="task_type", value=request.task)
@@ -24,6 +24,8 @@ def build(request: TrainRequest) -> BackendTrainer:
         from aligntune_trl.build import build as build_plain
 
         return build_plain(request)
+    if request.model is not None:
+        raise ConfigError("Unsloth loads the model itself", 'give model_name, or use backend="trl"', field="model")
     library = unsloth()
     from aligntune_trl.build import build as build_patched
     from aligntune_trl.building import Brought

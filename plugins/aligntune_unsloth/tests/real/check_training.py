@@ -169,6 +169,13 @@ def test_in_a_process_in_which_transformers_is_imported_it_is_refused(tiny: Path
         train("sft", "unsloth", str(tiny), tmp_path / "run", isolation="none")
 
 
+def test_an_open_model_is_refused_here_and_in_a_worker(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"model": object(), "train_dataset": ROWS["sft"], "output_dir": str(tmp_path / "run")}
+    for isolation, reason in (("none", "Unsloth loads the model itself"), ("auto", "is open in this process")):
+        with pytest.raises(ConfigError, match=reason):
+            get_trainer("sft", "unsloth", isolation=isolation, **settings)
+
+
 # the limited cells
 
 
