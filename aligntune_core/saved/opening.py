@@ -6,7 +6,13 @@ import logging
 import os
 
 from aligntune_core.environment import Environment, detect
-from aligntune_core.errors import BackendUnavailableError, ConfigError, NoBackendError
+from aligntune_core.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    NoBackendError,
+    PluginLoadError,
+    UnknownBackendError,
+)
 from aligntune_core.installed import build_matrix, default_registry
 from aligntune_core.ours import EXTRAS, install_remedy
 from aligntune_core.plugins import Backend, BackendRegistry
@@ -25,7 +31,7 @@ def open_saved(
 
     Args:
         saved: what `find_saved` gave.
-        backend: who opens it; auto: who trained it, else the first backend that can.
+        backend: who opens it; auto: who trained it, where that can run here, else the first backend that can.
         system_prompt: instead of the run's.
         trust: run Python code that comes with the model. Off, whatever `run.json` says: it lies beside the model,
             and who made the one made the other.
@@ -54,8 +60,23 @@ def open_saved(
 
 
 def _choose(registry: BackendRegistry, environment: Environment, saved: Saved, asked: str) -> Backend:
-    name = asked if asked != AUTO else saved.backend or AUTO
-    name = backend_name(name, registry.known, registry.disabled)
+    """The backend that is named; else the one that trained it, where that can run here, or the first that can."""
+    if asked != AUTO or not saved.backend:
+        return _named(registry, environment, asked)
+    try:
+        return _named(registry, environment, saved.backend)
+    except (BackendUnavailableError, UnknownBackendError, PluginLoadError) as error:
+        trained = error
+    try:
+        chosen = _first(registry, environment)
+    except NoBackendError:
+        raise trained from None
+    log.warning("it was trained by the backend '%s' (%s); '%s' opens it", saved.backend, trained.problem, chosen.name)
+    return chosen
+
+
+def _named(registry: BackendRegistry, environment: Environment, asked: str) -> Backend:
+    name = backend_name(asked, registry.known, registry.disabled)
     if name == AUTO:
         return _first(registry, environment)
     registry.raise_unusable(name)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aligntune import get_trainer
-from aligntune_core import MergeReport, OpenRequest, hookimpl
+from aligntune_core import Availability, MergeReport, OpenRequest, hookimpl
 from aligntune_core.cli.main import run
 from aligntune_core.cli.untrusted import visible
 from aligntune_core.plugins import BackendRegistry
@@ -84,6 +84,19 @@ def test_bytes_that_are_no_text_are_refused(
 def test_the_model_folder_of_a_run_means_the_run(trained: Path, cli: Cli) -> None:
     found = json.loads(cli("generate", "run/model", "Why?", "--json")[1])
     assert found == {"model": "run/model", "answers": [{"prompt": "Why?", "answer": "answer 4"}]}
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["but not here", "not installed"])
+def test_a_run_of_a_backend_that_cannot_run_here_is_opened_by_another(
+    trained: Path, use_registry: Use, cli: Cli, *, there: bool
+) -> None:
+    ill = FakeBackend(preference=9, verdict=Availability(False, "no-gpu: none", "get one"))
+    use_registry(other=FakeBackend(said="hello"), **({"fake": ill} if there else {}))
+    code, said, told = cli("generate", "run", "Why?")
+    assert (code, said) == (0, "hello\n")
+    why = "no-gpu: none" if there else "no backend has this name"
+    assert told == f"warning: it was trained by the backend 'fake' ({why}); 'other' opens it\n"
+    assert why in error_of(cli("generate", "run", "Why?", "--backend", "fake"), 3 if there else 2)
 
 
 def test_a_prompt_may_be_a_conversation(trained: Path, cli: Cli) -> None:
@@ -193,12 +206,6 @@ def test_code_that_comes_with_a_model_needs_consent_each_time_whatever_its_run_j
         assert "it runs its own Python code, and trust_remote_code is off" in error_of(cli(*command))
         assert cli(*command, "--trust-remote-code")[0] == 0
     assert seen[-1].config.trust_remote_code
-
-
-def test_a_backend_that_is_gone_is_named(trained: Path, cli: Cli, use_registry: Use) -> None:
-    use_registry(other=FakeBackend())
-    assert "backend = 'fake': no backend has this name" in error_of(cli("generate", "run", "Why?"))
-    assert cli("generate", "run", "Why?", "--backend", "other")[:2] == (0, "answer 4\n")
 
 
 def test_a_backend_that_opens_nothing_says_so(trained: Path, cli: Cli, use_registry: Use) -> None:
