@@ -25,16 +25,20 @@ KEPT = 200
 """Lines of what the worker printed that are kept until there is a file for them."""
 LAST_SECONDS = 10.0
 """How long a worker may take to end by itself."""
-_OURS = ("ALIGNTUNE_", "CUDA_VISIBLE_DEVICES")
-"""Variables that a worker gets as they are now; all others as they were at the start."""
+_NOW = (
+    *("ALIGNTUNE_", "CUDA_VISIBLE_DEVICES", "HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT"),
+    *("WANDB_", "MLFLOW_", "COMET_", "NEPTUNE_", "SWANLAB_", "CLEARML_"),
+)
+"""How variables begin that a worker gets as they are now, for they are the user's, who sets them in a notebook after
+the imports; all others as they were at the start, for libraries change those."""
 
 Answer = Callable[[Message], Message]
 
 
 def environ_now() -> dict[str, str]:
     """The variables that a worker gets: a library that was imported since may have changed those of this process."""
-    now = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
-    return {name: value for name, value in AT_START.items() if not name.startswith(_OURS)} | now
+    now = {name: value for name, value in os.environ.items() if name.startswith(_NOW)}
+    return {name: value for name, value in AT_START.items() if not name.startswith(_NOW)} | now
 
 
 class Output:

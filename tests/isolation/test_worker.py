@@ -99,13 +99,15 @@ def test_what_a_worker_prints_is_in_a_file_and_what_it_logs_in_the_log(start: St
     assert capfd.readouterr().out == ""
 
 
-def test_a_worker_begins_with_the_variables_of_the_start(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATCHED_BY_A_LIBRARY", "1")
-    monkeypatch.setenv("ALIGNTUNE_TOLD_NOW", "1")
-    happen = "print(sorted(n for n in os.environ if n in ('PATCHED_BY_A_LIBRARY', 'ALIGNTUNE_TOLD_NOW')))"
+def test_a_worker_begins_with_the_variables_of_the_start_and_with_the_users_of_now(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PATCHED_BY_A_LIBRARY", "ALIGNTUNE_TOLD_NOW", "HF_TOKEN"):
+        monkeypatch.setenv(name, "told now")
+    happen = "print(sorted(name for name, value in os.environ.items() if value == 'told now'))"
     with start(happen) as trainer:
         trainer.train()
-    assert Path("run/worker.log").read_text("utf-8").splitlines()[0] == "['ALIGNTUNE_TOLD_NOW']"
+    assert Path("run/worker.log").read_text("utf-8").splitlines()[0] == "['ALIGNTUNE_TOLD_NOW', 'HF_TOKEN']"
 
 
 def test_what_its_libraries_keep_is_in_the_run_folder_and_gone_at_the_end(start: Start) -> None:
