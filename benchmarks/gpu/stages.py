@@ -1,4 +1,4 @@
-"""What a GPU is to prove, in stages; each writes its results as it ends, so that a run that is cut short loses one.
+"""What a GPU is to prove, in stages; each result is written as it comes, and what is in OUT is not measured again.
 
     python benchmarks/gpu/stages.py OUT [--stage correctness] [--stage speed] [--smoke]
 
@@ -230,6 +230,11 @@ class Bench:
             return {"error": done.stderr[-2000:]}
         return json.loads(done.stdout.splitlines()[-1])
 
+    def earlier(self, stage: str) -> dict[str, Any]:
+        """What a run before this one came to, which may have been cut short."""
+        path = self.out / f"{stage}.json"
+        return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
     def keep(self, stage: str, results: Any) -> None:
         """Write a stage's results as they are now."""
         (self.out / f"{stage}.json").write_text(json.dumps(results, indent=1), "utf-8")
@@ -239,9 +244,11 @@ class Bench:
 def correctness(bench: Bench) -> None:
     """Loss traces of both backends, and the largest relative difference."""
     folder = bench.inputs("smoke" if bench.smoke else "qwen3-0.6b")
-    results: dict[str, Any] = {}
+    results = bench.earlier("correctness")
     jobs = [(algorithm, way) for algorithm in ALGORITHMS for way in ("lora", *(WAYS if algorithm == "sft" else ()))]
     for algorithm, way in dict.fromkeys(jobs):
+        if f"{algorithm} {way}" in results:
+            continue
         sides = {
             name: bench.run(folder, side=f"aligntune {name}", algorithm=algorithm, way=way)
             for name in ("trl", "unsloth")
@@ -256,12 +263,15 @@ def correctness(bench: Bench) -> None:
 def speed(bench: Bench) -> None:
     """Tokens a second after warm-up, memory, end loss and the share of the card's rate, of each side."""
     names = ["smoke"] if bench.smoke else [name for name in SHAPES if name != "smoke"]
-    measured = bench.run(bench.inputs(names[0]), side="rate")
-    rate = measured if isinstance(measured, float) else None
-    results: dict[str, Any] = {"bf16 rate": measured}
+    results = bench.earlier("speed")
+    if "bf16 rate" not in results:
+        results["bf16 rate"] = bench.run(bench.inputs(names[0]), side="rate")
+    rate = results["bf16 rate"] if isinstance(results["bf16 rate"], float) else None
     for name in names:
         for way in ("lora", "qlora"):
             for side in SIDES:
+                if f"{name} {way}: {side}" in results:
+                    continue
                 found = bench.run(bench.inputs(name), side=side, way=way)
                 results[f"{name} {way}: {side}"] = summary(found, SHAPES[name], bench.size, rate)
                 bench.keep("speed", results)
