@@ -25,7 +25,14 @@ from typing import Any
 
 ALGORITHMS = ("sft", "dpo", "grpo", "dapo", "dr_grpo", "ppo")
 WAYS: dict[str, dict[str, Any]] = {"full": {}, "lora": {"use_peft": True}, "qlora": {"load_in_4bit": True}}
-SIDES = ("plain TRL, same arguments", "plain TRL, stock defaults", "aligntune trl", "aligntune unsloth")
+SIDES = ("aligntune trl", "plain TRL, same arguments", "plain TRL, stock defaults", "aligntune unsloth")
+"""In this order: the second is given what the first one's trainer held."""
+SAME = (
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type"),
+    *("warmup_steps", "optim", "weight_decay", "max_grad_norm", "gradient_checkpointing", "bf16", "fp16", "loss_type"),
+    *("padding_free", "seed", "data_seed"),
+)
+"""Arguments of TRL's that are handed on so."""
 REWARD = f"{Path(__file__).with_name('reward.py')}:variety"
 
 
@@ -120,11 +127,12 @@ def ours(folder: Path, backend: str, algorithm: str, way: str, size: dict[str, i
         "trained_parameters": run["resolved"]["trained_parameters"],
         "parameters": run["resolved"]["parameters"],
         "versions": run["versions"],
+        "arguments": {name: run["resolved"].get(name) for name in SAME},
     }
 
 
-def plain(folder: Path, way: str, size: dict[str, int], *, stock: bool) -> dict[str, Any]:
-    """The script that a TRL user writes, with our arguments or with what TRL does unasked."""
+def plain(folder: Path, way: str, size: dict[str, int], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The script that a TRL user writes, with these arguments; with none, what TRL does unasked."""
     import torch
     import trl
     from datasets import load_dataset
@@ -143,13 +151,9 @@ def plain(folder: Path, way: str, size: dict[str, int], *, stock: bool) -> dict[
         folder / "model", dtype=torch.bfloat16 if gpu else torch.float32, device_map={"": 0} if gpu else None,
         **({"quantization_config": quantised} if way == "qlora" else {}),
     )  # fmt: skip
-    same: dict[str, Any] = {
-        "per_device_train_batch_size": size["batch"], "gradient_accumulation_steps": 1, "learning_rate": 1e-4,
-        "lr_scheduler_type": "cosine", "warmup_steps": 0.03, "gradient_checkpointing": False, "bf16": gpu,
-    }  # fmt: skip
     args = trl.SFTConfig(
         output_dir=str(folder / "plain"), max_steps=size["steps"], max_length=size["length"], logging_steps=1,
-        report_to="none", save_strategy="no", use_cpu=not gpu, **({} if stock else same),
+        report_to="none", save_strategy="no", use_cpu=not gpu, **arguments,
     )  # fmt: skip
     adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     rows = load_dataset("json", data_files=str(folder / "sft.jsonl"), split="train")
@@ -193,7 +197,7 @@ def child(folder: Path, job: dict[str, Any]) -> None:
     if job["side"] == "rate":
         found: Any = matmul_rate()
     elif job["side"].startswith("plain"):
-        found = plain(folder, job["way"], job["size"], stock="stock" in job["side"])
+        found = plain(folder, job["way"], job["size"], job["arguments"])
     else:
         found = ours(folder, job["side"].split()[1], job["algorithm"], job["way"], job["size"])
     print("\n" + json.dumps(found))
@@ -223,7 +227,7 @@ class Bench:
 
     def run(self, folder: Path, **job: Any) -> Any:
         """A side in a fresh process; an error is kept instead of numbers."""
-        job = {"size": self.size, "algorithm": "sft", "way": "lora", **job}
+        job = {"size": self.size, "algorithm": "sft", "way": "lora", "arguments": {}, **job}
         command = [sys.executable, __file__, str(folder), "--child", json.dumps(job)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -272,7 +276,9 @@ def speed(bench: Bench) -> None:
             for side in SIDES:
                 if f"{name} {way}: {side}" in results:
                     continue
-                found = bench.run(bench.inputs(name), side=side, way=way)
+                held = results.get(f"{name} {way}: aligntune trl", {}).get("arguments", {})
+                arguments = held if side == "plain TRL, same arguments" else {}
+                found = bench.run(bench.inputs(name), side=side, way=way, arguments=arguments)
                 results[f"{name} {way}: {side}"] = summary(found, SHAPES[name], bench.size, rate)
                 bench.keep("speed", results)
             compared(results, f"{name} {way}")
@@ -281,7 +287,7 @@ def speed(bench: Bench) -> None:
 
 def compared(results: dict[str, Any], name: str) -> None:
     """Add to each side how it stands to plain TRL: the loss to that with our arguments, the rest to stock defaults."""
-    same, stock, *_ = (results[f"{name}: {side}"] for side in SIDES)
+    same, stock = (results[f"{name}: plain TRL, {how}"] for how in ("same arguments", "stock defaults"))
     for found in (results[f"{name}: {side}"] for side in SIDES):
         if "error" in found or "error" in same or "error" in stock:
             continue
@@ -302,6 +308,7 @@ def summary(found: dict[str, Any], shape: Shape, size: dict[str, int], rate: flo
     return {
         "tokens a second": a_second,
         "gpu": found["gpu"],
+        "arguments": found.get("arguments", {}),
         "end loss": found["losses"][-1],
         "share of the bf16 rate": operations * a_second / rate if rate else None,
         "seconds of each step": [b - a for a, b in zip(found["ends"], found["ends"][1:], strict=False)],
