@@ -1,46 +1,51 @@
-"""What `aligntune compare` measured: the files under benchmarks/measured, a row for each backend."""
+"""What `aligntune compare` measured: a table for each file under benchmarks/measured, a column for each backend."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from _generate.markdown import table
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "measured"
-COLUMNS = (
-    *("model", "parameters", "rows × tokens at most", "device", "backend", "tokens a second"),
-    *("a step, s", "host, GiB", "GPU, GiB", "last loss", "versions"),
-)
-VERSIONS = ("trl", "unsloth", "transformers", "torch", "python")
+VERSIONS = ("unsloth", "trl", "transformers", "torch", "python")
 
 
 def part() -> str:
-    """The table; a dash for what was not measured."""
-    rows = [row for path in sorted(FOLDER.glob("*.json")) for row in _rows(json.loads(path.read_text("utf-8")))]
-    return table(COLUMNS, rows) + "\n"
+    """The tables; a dash for what was not measured."""
+    return "\n\n".join(_compared(json.loads(path.read_text("utf-8"))) for path in sorted(FOLDER.glob("*.json"))) + "\n"
 
 
-def _rows(told: dict[str, Any]) -> Iterator[list[str]]:
+def _compared(told: dict[str, Any]) -> str:
+    found = told["backends"]
+    rows = [
+        ["tokens a second", *(_number(one["tokens_per_second"]) for one in found)],
+        ["seconds a step", *(_number(one["step"]) for one in found)],
+        ["seconds to the end of the first step", *(_number(one["first_step"]) for one in found)],
+        ["peak memory of the process, GiB", *(_gib(one["memory"]["host"]) for one in found)],
+        ["peak memory of the GPU, GiB", *(_gib(one["memory"]["gpu"]) for one in found)],
+        ["loss of the last step", *(f"{list(one['losses'].values())[-1]:.4f}" for one in found)],
+        ["versions", *(_versions(one["versions"]) for one in found)],
+    ]
+    return f"{_job(told)}\n\n{table(['', *(one['backend'] for one in found)], rows)}"
+
+
+def _job(told: dict[str, Any]) -> str:
+    """What was trained, and where."""
+    config, parameters = told["backends"][0]["config"], told["backends"][0]["parameters"]
     devices = [device for device in told["devices"] if device["kind"] != "cpu"] or told["devices"]
     device = ", ".join(f"{device['kind']} {device['name']}".strip() for device in devices)
-    for found in told["backends"]:
-        config, parameters = found["config"], found["parameters"]
-        yield [
-            Path(config["model_name"]).name,
-            f"{parameters['all'] / 1e6:,.0f} M, {parameters['trained'] / 1e6:,.1f} M trained",
-            f"{config['batch_size'] * config['gradient_accumulation_steps']} × {config['max_seq_length']}",
-            device,
-            found["backend"],
-            _number(found["tokens_per_second"]),
-            _number(found["step"]),
-            _gib(found["memory"]["host"]),
-            _gib(found["memory"]["gpu"]),
-            f"{list(found['losses'].values())[-1]:.3f}",
-            ", ".join(f"{name} {found['versions'][name]}" for name in VERSIONS if name in found["versions"]),
-        ]
+    rows = config["batch_size"] * config["gradient_accumulation_steps"]
+    return (
+        f"**{Path(config['model_name']).name}** on {device}: {parameters['all'] / 1e6:,.0f} million parameters, "
+        f"{parameters['trained'] / 1e6:,.1f} million of them trained; {told['steps']} steps of {rows} rows of at most "
+        f"{config['max_seq_length']} tokens."
+    )
+
+
+def _versions(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} {found[name]}" for name in VERSIONS if name in found)
 
 
 def _number(value: float | None) -> str:
