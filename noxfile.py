@@ -38,6 +38,7 @@ def unsloth(session: nox.Session) -> None:
     """The Unsloth backend with the real Unsloth on its CPU backend, and that TRL trains the same bits beside it."""
     install(session, TRL["1.14"])
     work = Path(session.create_tmp())
+    shutil.rmtree(work / "runs", ignore_errors=True)  # those of the last time
     absent = work / "absent.json"
     script = f"{UNSLOTH}/tests/real/weights.py"
     session.run("pip", "uninstall", "-y", "-q", "unsloth", "unsloth_zoo", "aligntune-unsloth")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -56,12 +57,15 @@ def config_for(algorithm: str, backend: Backend, layers: list[Layer]) -> Trainin
 
     Raises:
         ConfigError: every bad field, one line each.
+        PluginContractError: the plugin's own settings tried to end the process.
     """
     cls = config_class(algorithm, backend)
     claimed = backend.algorithms[algorithm].settings
     if unknown := sorted(claimed - set(cls.model_fields)):
         log.warning("the backend '%s' claims settings that there are not: %s", backend.name, ", ".join(unknown)[:200])
-    config = build_config(cls, layers, honoured=(CORE_SETTINGS | claimed) & set(cls.model_fields))
+    theirs = contextlib.nullcontext() if algorithm in CONFIGS else backend.blamed(f"the settings of {algorithm}")
+    with theirs:  # its validators are the plugin's code
+        config = build_config(cls, layers, honoured=(CORE_SETTINGS | claimed) & set(cls.model_fields))
     if config.library_trackers and "report_to" not in claimed:
         remedy = "leave it out, or name a tracker that is a plugin"
         problem = f"the backend '{backend.name}' reports to none of {', '.join(config.library_trackers)}"

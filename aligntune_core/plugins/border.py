@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 MOST_CLAIMS = 100
 LONGEST_NOTE, LONGEST_REASON, LONGEST_FORMULA = 200, 300, 1000
+TAKEN = frozenset(
+    {"algorithm", "backend", "config", "model", "train_dataset", "eval_dataset", "dry_run", "quiet", "help"}
+)
+"""What `get_trainer` and `aligntune train` are given beside settings."""
 
 
 def _short(value: object) -> str:
@@ -118,6 +122,7 @@ def _broken_config(claim: AlgorithmSupport) -> str:
 
 
 def _broken_settings(config: type[TrainingConfig]) -> str:
+    from aligntune_core.config.aliases import BY_ALIAS
     from aligntune_core.config.describe import describe
 
     try:
@@ -125,8 +130,13 @@ def _broken_settings(config: type[TrainingConfig]) -> str:
     except Exception as error:  # noqa: BLE001 - an annotation may be anything
         return f"whose config cannot be described ({told(error)})"
     for setting in settings:
-        if not is_plain(setting.name) or _broken_text(setting.description, LONGEST_FORMULA):
-            return f"with the setting {_short(setting.name)}, whose name or description is not plain"
+        texts = (setting.description, setting.default, setting.source)
+        if not is_plain(setting.name) or any(_broken_text(text, LONGEST_FORMULA) for text in texts):
+            return f"with the setting {_short(setting.name)}, whose name, default or description is not plain and short"
+        if setting.name in TAKEN:
+            return f"with the setting '{setting.name}', which `train` or `get_trainer` takes already"
+        if setting.name in BY_ALIAS:
+            return f"with the setting '{setting.name}', another name of '{BY_ALIAS[setting.name]}'"
     return ""
 
 

@@ -322,7 +322,7 @@ class Place:
         """What the run in `out` left behind, without the times and the list of plugins."""
         out = self.home / "out"
         run = _strict((out / "run.json").read_text("utf-8"))
-        for name in ("seconds", "plugins", "model_path"):
+        for name in ("seconds", "plugins", "model_path", "peak_memory"):
             del run[name]
         rows, samples = ([_strict(line) for line in _lines(out / f"{name}.jsonl")] for name in ("metrics", "samples"))
         files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix not in (".html", ".txt")]

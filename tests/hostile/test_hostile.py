@@ -16,8 +16,11 @@ KINDS = [
     "it claims an algorithm of ours in another spelling",
     "it takes the name of a backend of ours that is not there",
     "it was made for a newer AlignTune",
+    "a setting of its own is called as another name of one of ours",
+    "its own settings raise when they are checked",
 ]
-"""Two that fail, one that is loud, one that leaves traces, one that hangs, two that lie, one that is too new."""
+"""Two that fail, one that is loud, one that leaves traces, one that hangs, two that lie, one that is too new, and two
+with settings of their own."""
 
 
 def test_the_list_of_backends_is_whole_beside_it(plugin: Hostile, place: Place) -> None:
