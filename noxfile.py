@@ -170,18 +170,8 @@ def extra(session: nox.Session) -> None:
     python, home = fresh(session)
     session.install("uv>=0.8")
     limits = ("-c", TRL["1.14"], "-c", "constraints/unsloth.txt", "--override", "constraints/unsloth-cpu.txt")
-    session.run(
-        "uv",
-        "pip",
-        "install",
-        "-q",
-        "--python",
-        python,
-        *limits,
-        "--find-links",
-        str(wheels),
-        "aligntune[unsloth,report]",
-    )
+    install_here = ("uv", "pip", "install", "-q", "--python", python, "--find-links", str(wheels))
+    session.run(*install_here, *limits, "aligntune[unsloth,report]")
     told = {"HOME": str(home), "ALIGNTUNE_UNSLOTH_CPU": "1"}
     session.run(python, "-m", "aligntune", "diagnose", "--deep", external=True, env=told)
     demo = home / "demo"

@@ -63,7 +63,7 @@ def config_for(algorithm: str, backend: Backend, layers: list[Layer]) -> Trainin
     claimed = backend.algorithms[algorithm].settings
     if unknown := sorted(claimed - set(cls.model_fields)):
         log.warning("the backend '%s' claims settings that there are not: %s", backend.name, ", ".join(unknown)[:200])
-    theirs = contextlib.nullcontext() if algorithm in CONFIGS else backend.blamed(f"the settings of {algorithm}")
+    theirs = contextlib.nullcontext() if algorithm in CONFIGS else backend.blamed("config")
     with theirs:  # its validators are the plugin's code
         config = build_config(cls, layers, honoured=(CORE_SETTINGS | claimed) & set(cls.model_fields))
     if config.library_trackers and "report_to" not in claimed:

@@ -174,6 +174,11 @@ def summary(config: Path, steps: int, found: Sequence[Measured]) -> dict[str, An
     return {"config": str(config), "steps": steps, "devices": devices, "backends": [asdict(one) for one in found]}
 
 
+def devices_of(told: Mapping[str, Any]) -> str:
+    """The machine's devices in a `summary`, in words."""
+    return ", ".join(f"{device['kind']} {device['name']}".strip() for device in told["devices"])
+
+
 def write(folder: Path, told: Mapping[str, Any], found: Sequence[Measured]) -> None:
     """Write `compare.json` and, where the extra `aligntune[report]` is installed, `compare.html`.
 
@@ -206,7 +211,7 @@ def _context(told: Mapping[str, Any], found: Sequence[Measured]) -> dict[str, An
         "rows": [(one.backend, tones[one.backend], cells(one), one.error) for one in found],
         "charts": [chart(name, title, series, tones) for name, (title, series) in lines.items() if series],
         "tones": tones,
-        "devices": ", ".join(f"{device['kind']} {device['name']}".strip() for device in told["devices"]),
+        "devices": devices_of(told),
         "versions": {one.backend: dict(one.versions) for one in found if one.versions},
         "config": {name: value for name, value in given.items() if name not in OURS},
     }

@@ -48,6 +48,8 @@ def write_inputs(folder: Path, hidden: int, layers: int) -> None:
 def train(folder: Path, isolation: str, steps: int, ended: Ended) -> list[float]:
     """One run; its losses."""
     from aligntune import create_sft_trainer
+    from aligntune_core.runs.folder import METRICS
+    from aligntune_core.runs.metrics import read
 
     settings: dict[str, Any] = {"model_name": str(folder / "model"), "dataset_name": str(folder / "rows.jsonl")}
     with (
@@ -59,8 +61,7 @@ def train(folder: Path, isolation: str, steps: int, ended: Ended) -> list[float]
     ):  # fmt: skip
         trainer.listen(our_clock(ended))
         trainer.train()
-        lines = Path(place, "run", "metrics.jsonl").read_text("utf-8").splitlines()
-        return [row["loss"] for row in map(json.loads, lines) if row["split"] == "train"]
+        return [row["loss"] for row in read(Path(place, "run", METRICS)) if row["split"] == "train"]
 
 
 def seconds(folder: Path, kind: str) -> float:

@@ -99,6 +99,8 @@ def write_rows(folder: Path, length: int) -> None:
 def ours(folder: Path, backend: str, algorithm: str, way: str, size: dict[str, int]) -> dict[str, Any]:
     """A run through AlignTune."""
     from aligntune import get_trainer
+    from aligntune_core.runs.folder import METRICS
+    from aligntune_core.runs.metrics import read
 
     ends: list[float] = []
     rewarded: dict[str, Any] = {"reward_functions": [REWARD], "max_completion_length": 32, "batch_size": 8}
@@ -117,11 +119,10 @@ def ours(folder: Path, backend: str, algorithm: str, way: str, size: dict[str, i
         trainer.listen(our_clock(lambda: ends.append(time.perf_counter())))
         trainer.train()
     run = json.loads((out / "run.json").read_text("utf-8"))
-    lines = (out / "metrics.jsonl").read_text("utf-8").splitlines()
-    rows_of_metrics = [row for row in map(json.loads, lines) if row["split"] == "train"]
+    trained = [row for row in read(out / METRICS) if row["split"] == "train"]
     return {
-        "losses": [row["loss"] for row in rows_of_metrics],
-        "rewards": [row["reward"] for row in rows_of_metrics if "reward" in row],
+        "losses": [row["loss"] for row in trained],
+        "rewards": [row["reward"] for row in trained if "reward" in row],
         "ends": ends,
         "gpu": run["peak_memory"]["gpu"],
         "trained_parameters": run["resolved"]["trained_parameters"],

@@ -97,6 +97,7 @@ def test_a_run_of_a_backend_that_cannot_run_here_is_opened_by_another(
     why = "no-gpu: none" if there else "no backend has this name"
     assert told == f"warning: it was trained by the backend 'fake' ({why}); 'other' opens it\n"
     assert why in error_of(cli("generate", "run", "Why?", "--backend", "fake"), 3 if there else 2)
+    assert cli("generate", "run", "Why?", "--backend", "other") == (0, "hello\n", "")
 
 
 def test_a_prompt_may_be_a_conversation(trained: Path, cli: Cli) -> None:

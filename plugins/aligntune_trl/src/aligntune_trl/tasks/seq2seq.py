@@ -112,7 +112,7 @@ class Answerer(TrlTrainer):
         super().__init__(native, loaded, wanted, exchanges.preview)
 
     def facts(self) -> dict[str, Any]:
-        return {"max_length": self._exchanges.longest}
+        return {"max_length": self._longest}
 
     @property
     def _longest(self) -> int | None:
